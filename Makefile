@@ -1,0 +1,110 @@
+# What can be done in a clone?  `make` lists it.
+#
+# Relies on Python 3.11 to 3.13 with pip and on a package index that pip can reach; needs no root and leaves everything it
+# makes in this directory.  Every version is pinned: uv here, all else with its hashes in the lock files.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+
+BIN := .venv/bin
+UV := .tools/bin/uv
+PYTEST := $(BIN)/pytest -n 2
+CACHES := .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage dist
+
+# Compiled files make every later start quicker; an environment that happens to be active is not ours.
+unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help setup environment demo test up bench check lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv (tram and its tools) and .venv-engine (SGLang for the CPU)
+	@$(require_python)
+	@[ -x $(BIN)/python ] && [ "$$(cat $(STAMP) 2>/dev/null)" = "$$($(FINGERPRINT))" ] || $(MAKE) --no-print-directory environment
+	@$(BIN)/python -m infra.engine.environment .venv-engine
+
+demo: setup ## run the main job once: a chat streamed, waited for, and delivered
+	@$(BIN)/python examples/demo.py
+
+test: check ## check, then all tests: the quick ones first, then those that need the engine
+	$(PYTEST) -m "not engine and not gpu"
+	$(PYTEST) -m "engine and not gpu"
+
+up: setup ## start the service
+	@$(BIN)/tram up
+
+bench: setup ## measure what the service adds to the engine
+	@$(BIN)/python benchmarks/overhead.py
+
+check: setup $(BIN)/.locks-in-step ## lint, format, types, floors, lock files
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: $(UV) ## resolve anew what pyproject.toml asks for, keeping the versions that still fit
+	$(call resolve,.)
+
+clean: ## remove what setup, the checks and the demo made; data of `make up` stays
+	rm -rf .venv .venv-engine .venv-engine.lock .venv-engine.part .tools .tram-demo $(CACHES)
+	find api workers models infra tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# --- how .venv comes to be ---------------------------------------------------------------------------------------------
+
+# By content, not by date: a checkout or a rebase that changes nothing costs nothing.
+STAMP := .venv/made-from
+FINGERPRINT = { $(PYTHON) -VV; cat Makefile pyproject.toml requirements-dev.lock; } | cksum
+
+define require_python
+$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	echo "Tramontane needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is $$($(PYTHON) -V 2>&1)."; \
+	echo "Name another one: make PYTHON=python3.12 ..."; exit 1; } >&2
+endef
+
+environment:
+	@$(MAKE) --no-print-directory $(UV) || echo "uv could not be had; going on with pip, which is slower" >&2
+	@echo "making .venv"
+	@if [ -x $(UV) ]; then $(with_uv); else $(with_pip); fi
+	@$(FINGERPRINT) > $(STAMP)
+
+# The interpreter behind whatever environment $(PYTHON) may belong to: that one could be the .venv about to go.
+base_python = $$($(PYTHON) -c 'import sys; print(sys._base_executable)')
+
+define with_uv
+$(UV) venv --quiet --clear --python "$(base_python)" .venv && \
+$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements-dev.lock && \
+$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+endef
+
+define with_pip
+"$(base_python)" -m venv --clear .venv && \
+$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock && \
+$(BIN)/python -m pip install --quiet --no-deps --editable .
+endef
+
+# A folder of our own is what Debian's "externally managed" Python lets pip write to; PIP_USER and the like would get in the way.
+$(UV): export PIP_USER := 0
+$(UV): export PIP_REQUIRE_VIRTUALENV := 0
+$(UV): Makefile
+	@$(require_python)
+	@"$(base_python)" -m pip --version >/dev/null 2>&1 || { \
+		echo "$(PYTHON) has no pip. On Debian and Ubuntu: apt-get install python3-pip python3-venv" >&2; exit 1; }
+	@echo "fetching uv $(UV_VERSION)"
+	@"$(base_python)" -m pip install --quiet --disable-pip-version-check --upgrade --target .tools uv==$(UV_VERSION)
+	@touch $@
+
+# --- lock files --------------------------------------------------------------------------------------------------------
+
+# For the oldest Python, whatever runs it; with hashes and without addresses.
+define resolve
+$(UV) pip compile pyproject.toml --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --quiet \
+	--output-file $(1)/requirements.lock
+$(UV) pip compile pyproject.toml --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --quiet \
+	--group dev --constraints $(1)/requirements.lock --output-file $(1)/requirements-dev.lock
+endef
+
+$(BIN)/.locks-in-step: SCRATCH := $(shell mktemp -d)
+$(BIN)/.locks-in-step: pyproject.toml requirements.lock requirements-dev.lock | setup
+	x

@@ -1,0 +1,108 @@
+"""The API process: what it holds while it lives, and which routes it serves.
+
+`create_app` is what uvicorn calls; the lifespan opens the connections and hands them to the routes as `request.state.tram`.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypedDict
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from api import errors
+from api.deps import State
+from api.middleware import RequestId
+from api.routes import chat, conversations, health, jobs, models, replays, webhooks
+from infra import redis
+from infra.broker import Publisher, celery_app
+from infra.database import Database
+from infra.engine.choice import served_card
+from infra.engine.tokenizer import counter_for
+from infra.objects import open_store
+from infra.settings import Settings
+from infra.telemetry import set_up_logging
+from infra.token_stream import TokenReader, TokenWriter
+from models.errors import InvalidRequest, NotFound, TramError
+
+log = logging.getLogger(__name__)
+
+
+class Held(TypedDict):
+    tram: State
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    settings = settings or Settings()
+    set_up_logging(settings.log_level)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[Held]:
+        async with opened(settings) as state:
+            yield Held(tram=state)
+
+    app = FastAPI(title="Tramontane", lifespan=lifespan, version="0.1.0")
+    app.add_middleware(RequestId)
+    app.add_exception_handler(TramError, errors.handle)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(HTTPException, _not_routed)
+    app.add_exception_handler(Exception, _unknown)
+    for routes in (chat, jobs, conversations, replays, webhooks, models, health):
+        app.include_router(routes.router)
+    return app
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[State]:
+    """Everything a route may use; closed in the reverse order, whatever happens."""
+    card = await served_card(model=settings.model, engine_url=settings.engine_url, engine_model=settings.engine_model)
+    async with AsyncExitStack() as stack:
+        database = Database(settings.database)
+        database.open()
+        stack.callback(database.close)
+        connection = redis.client(settings.redis)
+        stack.push_async_callback(connection.aclose)
+        reader, writer = TokenReader(connection), TokenWriter(connection)
+        objects = open_store(settings.objects)
+        for part in (reader, writer, objects):
+            await part.open()
+            stack.push_async_callback(part.close)
+        publisher = Publisher(celery_app(settings.redis))
+        publisher.start()
+        stack.callback(publisher.close)
+        yield State(
+            settings=settings,
+            database=database,
+            redis=connection,
+            reader=reader,
+            writer=writer,
+            publisher=publisher,
+            objects=objects,
+            card=card,
+            counter=counter_for(card),
+        )
+
+
+async def _not_valid(_: Request, error: Exception) -> Response:
+    """A query or path parameter of the wrong kind; bodies are validated by their routes."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = str(first["loc"][-1])
+    return errors.respond(InvalidRequest(f"{param}: {first['msg']}", param=param))
+
+
+async def _not_routed(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:  # noqa: PLR2004
+        return errors.respond(NotFound("there is no such endpoint", code="unknown_endpoint"))
+    answer = errors.respond(InvalidRequest(str(error.detail), code="method_not_allowed"))
+    answer.status_code = error.status_code
+    return answer
+
+
+async def _unknown(_: Request, error: Exception) -> Response:
+    log.error("a request broke", exc_info=error)
+    return errors.respond(TramError("something broke on our side; the server's log has it under this request id"))

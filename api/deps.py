@@ -1,0 +1,123 @@
+"""What may a route use?  The process's connections, who is calling, and what was sent.
+
+`State` is made once, by `api.app`'s lifespan.  Keys are looked up in the database at most every few seconds each, so a revoked
+key works for that long in a process that has just seen it.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import orjson
+from redis.asyncio import Redis
+from starlette.requests import ClientDisconnect, Request
+
+from infra.broker import Publisher
+from infra.database import Database
+from infra.engine.tokenizer import PromptCounter
+from infra.objects import ObjectStore
+from infra.settings import Settings
+from infra.token_stream import TokenReader, TokenWriter
+from models import accounts
+from models.accounts import Caller
+from models.cards.card import Card
+from models.errors import InvalidRequest, TooLarge, Unauthenticated
+from models.wire.chat import nul_in
+
+KEY_CACHE_S = 5.0
+_KEYS_MOST = 10_000
+DEPTH_MOST = 100
+"""How deep a body may nest; no schema needs more, and encoders of JSON give up at 250."""
+
+
+@dataclass
+class State:
+    settings: Settings
+    database: Database
+    redis: "Redis"
+    reader: TokenReader
+    writer: TokenWriter
+    publisher: Publisher
+    objects: ObjectStore
+    card: Card
+    """The model served here."""
+    counter: PromptCounter | None
+    """Counts prompt tokens with the card's tokenizer, where it is at hand."""
+    _callers: dict[str, tuple[Caller, float]] = field(default_factory=dict)
+
+    async def caller(self, key: str) -> Caller:
+        known = self._callers.get(key)
+        if known is not None and known[1] > time.monotonic():
+            return known[0]
+        caller = await self.database.read(lambda session: accounts.caller(session, key))
+        if caller is None:
+            self._callers.pop(key, None)
+            raise Unauthenticated("the API key is not valid (any more)")
+        if len(self._callers) >= _KEYS_MOST:
+            self._callers.clear()
+        self._callers[key] = (caller, time.monotonic() + KEY_CACHE_S)
+        return caller
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def state_of(request: Request) -> State:
+    return cast("State", request.state.tram)
+
+
+async def caller_of(request: Request) -> Caller:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthenticated("send your API key as `Authorization: Bearer sk-...`", code="missing_api_key")
+    return await state_of(request).caller(key.strip())
+
+
+async def body_of(request: Request) -> dict[str, Any]:
+    """The request's JSON object.  Raises TooLarge, InvalidRequest."""
+    raw = await _read(request, state_of(request).settings.max_body_bytes)
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}", param="body", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body has to be a JSON object", param="body", code="invalid_json")
+    if raw.count(b"{") + raw.count(b"[") > DEPTH_MOST and _deeper_than(body, DEPTH_MOST):
+        raise InvalidRequest(
+            f"the body is nested more than {DEPTH_MOST} levels deep", param="body", code="invalid_json"
+        )
+    if b"\\u0000" in raw and (where := nul_in(body)):
+        raise InvalidRequest(f"{where}: NUL characters are not accepted", param=where)
+    return body
+
+
+async def _read(request: Request, most: int) -> bytes:
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > most:
+        raise TooLarge(f"the body has {length} bytes; at most {most} are accepted", param="body")
+    parts, size = [], 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                raise TooLarge(f"the body has more than {most} bytes", param="body")
+            parts.append(part)
+    except ClientDisconnect:
+        raise InvalidRequest("the body broke off", param="body") from None
+    return b"".join(parts)
+
+
+def _deeper_than(value: Any, most: int) -> bool:
+    """Level by level, since recursion is what such a body is made to exhaust."""
+    level = [value]
+    for _ in range(most):
+        level = [
+            item
+            for holder in level
+            for item in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True

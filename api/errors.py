@@ -1,0 +1,77 @@
+"""Which status and type does an error have on the wire?  One table, and OpenAI's envelope with all four keys.
+
+The text of an exception that is not ours never leaves: the caller gets the request id, the log gets the rest.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from models import errors
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    status: int
+    type: str
+
+
+TABLE: dict[type[errors.TramError], Wire] = {
+    errors.TramError: Wire(500, "server_error"),
+    errors.InvalidRequest: Wire(400, "invalid_request_error"),
+    errors.TooLarge: Wire(413, "invalid_request_error"),
+    errors.Unauthenticated: Wire(401, "authentication_error"),
+    errors.NotFound: Wire(404, "not_found"),
+    errors.Conflict: Wire(409, "conflict_error"),
+    errors.QueueFull: Wire(429, "rate_limit_error"),
+    errors.Unavailable: Wire(503, "service_unavailable"),
+    errors.Expired: Wire(504, "timeout_error"),
+    errors.Cancelled: Wire(409, "conflict_error"),
+    errors.EngineError: Wire(500, "server_error"),
+    errors.EngineBusy: Wire(503, "service_unavailable"),
+    errors.EngineLost: Wire(503, "service_unavailable"),
+    errors.Interrupted: Wire(500, "server_error"),
+}
+RETRY_AFTER_S = 5
+"""What a 503 advises: a worker's restart takes about this long."""
+
+
+def wire_of(error: errors.TramError) -> Wire:
+    return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+
+
+def envelope(error: errors.TramError) -> dict[str, Any]:
+    return {
+        "error": {
+            "message": error.message,
+            "type": wire_of(error).type,
+            "param": error.param,
+            "code": error.own_code,
+        }
+    }
+
+
+def respond(error: errors.TramError) -> Response:
+    wire = wire_of(error)
+    return Response(
+        orjson.dumps(envelope(error)), wire.status, headers=_advice(error, wire), media_type="application/json"
+    )
+
+
+def _advice(error: errors.TramError, wire: Wire) -> dict[str, str]:
+    """What OpenAI's clients go by before they try again."""
+    if isinstance(error, errors.QueueFull):
+        return {"retry-after": str(max(1, round(error.retry_after_s)))}
+    if wire.status == 503:  # noqa: PLR2004
+        return {"retry-after": str(RETRY_AFTER_S)}
+    if isinstance(error, errors.Cancelled | errors.Conflict | errors.Expired):
+        return {"x-should-retry": "false"}  # the SDK tries 409 and 504 again, and would be told the same
+    return {}
+
+
+async def handle(_: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.TramError)
+    return respond(error)

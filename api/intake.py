@@ -1,0 +1,158 @@
+"""How does a request become a job?  Validate, resolve the model, count, hash, insert, publish.
+
+Before the insert is committed nothing has been promised; after it the job reaches an end whatever dies, because its row is its own
+outbox: publishing only makes it quick.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from api.deps import State, now_ms
+from infra.broker import TaskName
+from infra.outbound import check_url
+from models import ids, jobs, transcripts
+from models.accounts import Caller
+from models.cards.card import Card, resolve
+from models.errors import ContextLengthExceeded, InvalidRequest, NotFound
+from models.jobs import NewJob
+from models.placement import queue_for
+from models.prefix import chain
+from models.tables.jobs import Door
+from models.wire.chat import ChatRequest, JobRequest, explain
+
+_NOT_PARAMETERS = ("model", "messages", "store", "metadata", "user", "conversation_id", "webhook_url", "deadline")
+LONGEST_DEADLINE_S = 7 * 86_400
+"""A job that may wait longer than a week is a mistake of units (milliseconds, most likely)."""
+COUNT_FROM_CHARACTERS = 2_000
+"""Shorter prompts fit every card: a token has at least one byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where a replayed turn comes from."""
+
+    replay_id: str
+    source_job_id: str
+    conversation_id: str | None
+
+
+async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door) -> NewJob:
+    """The job that now exists.  Raises InvalidRequest and its kin, NotFound, Unavailable."""
+    job = await prepare(state, caller, body, door)
+    await state.database.write(partial(jobs.submit, jobs=[job]))
+    publish(state, [job])
+    return job
+
+
+async def prepare(
+    state: State, caller: Caller, body: dict[str, Any], door: Door, lineage: Lineage | None = None
+) -> NewJob:
+    """All that can be refused is refused here; nothing is written."""
+    _validate(body, JobRequest if door is Door.JOB else ChatRequest)
+    card = served(state, body.get("model"))
+    messages = body["messages"]
+    await _fits(state, card, messages, body)
+    created = now_ms()
+    conversation = lineage.conversation_id if lineage else body.get("conversation_id")
+    if conversation is not None:
+        await state.database.read(partial(_owned, account_id=caller.account_id, conversation_id=conversation))
+    return NewJob(
+        id=ids.new("job"),
+        account_id=caller.account_id,
+        door=door,
+        model=body.get("model") or card.id,
+        card=card.id,
+        queue=queue_for(card.id),
+        created_ms=created,
+        parameters=_parameters(card, body),
+        messages=messages,
+        chain=chain(caller.salt, messages),
+        store=body.get("store") is not False,
+        meta=body.get("metadata") or {},
+        webhook_url=_webhook(state, body.get("webhook_url")),
+        deadline_ms=_deadline(body.get("deadline"), created),
+        conversation_id=conversation,
+        replay_id=lineage.replay_id if lineage else None,
+        source_job_id=lineage.source_job_id if lineage else None,
+    )
+
+
+def publish(state: State, new: Sequence[NewJob]) -> None:
+    """Nothing waits for it: a message that is lost here is sent again by `upkeep`, from the row."""
+    for job in new:
+        state.publisher.publish_soon(TaskName.GENERATE, job.queue, job.id)
+
+
+def served(state: State, name: str | None) -> Card:
+    """The card a caller's model name stands for.  Raises NotFound when it is unknown, or known and not served here."""
+    if name is None:
+        return state.card
+    card = known(state, name)
+    if card is None:
+        raise NotFound(
+            f"the model {name!r} does not exist; GET /v1/models lists what does", param="model", code="model_not_found"
+        )
+    if card.id != state.card.id:
+        raise NotFound(
+            f"the model {name!r} is known but not served here; {state.card.id!r} is",
+            param="model",
+            code="model_not_found",
+        )
+    return card
+
+
+def known(state: State, name: str) -> Card | None:
+    """A joined engine's card is in no catalogue, and answers first."""
+    return state.card if name in {state.card.id, *state.card.aliases} else resolve(name)
+
+
+def _validate(body: dict[str, Any], kind: type[ChatRequest]) -> None:
+    try:
+        kind.model_validate(body)
+    except ValidationError as error:
+        raise explain(error, body) from None
+
+
+def _parameters(card: Card, body: dict[str, Any]) -> dict[str, Any]:
+    """What was asked for, and the card's word where the request is silent: a replay needs both."""
+    asked = {key: value for key, value in body.items() if key not in _NOT_PARAMETERS and value is not None}
+    return card.sampling.model_dump() | asked
+
+
+async def _fits(state: State, card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) -> None:
+    """Over-long prompts are refused before they queue, where the card's tokenizer is at hand."""
+    if state.counter is None or sum(len(str(message.get("content"))) for message in messages) < COUNT_FROM_CHARACTERS:
+        return
+    tokens = await asyncio.to_thread(state.counter.count, messages, body.get("tools"))
+    if tokens >= card.context_tokens:
+        raise ContextLengthExceeded(
+            f"this model's maximum context length is {card.context_tokens} tokens, "
+            f"but the messages have {tokens} tokens; shorten them",
+            param="messages",
+        )
+
+
+def _owned(session: Session, account_id: str, conversation_id: str) -> None:
+    if transcripts.conversation(session, account_id, conversation_id) is None:
+        raise NotFound(f"there is no conversation {conversation_id!r}", param="conversation_id")
+
+
+def _webhook(state: State, url: str | None) -> str | None:
+    if url is not None:
+        check_url(url, state.settings.webhook_networks)
+    return url
+
+
+def _deadline(deadline_s: int | None, created_ms: int) -> int | None:
+    if deadline_s is None:
+        return None
+    left = deadline_s - created_ms / 1000
+    if not 0 < left <= LONGEST_DEADLINE_S:
+        raise InvalidRequest("deadline: Unix time in seconds, in the future and within a week", param="deadline")
+    return deadline_s * 1000

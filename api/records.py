@@ -1,0 +1,74 @@
+"""What does the database still know of a job's answer?  Its result, and from that the stream it was, chunk by chunk.
+
+The result holds the choices of every chunk, so a stream rebuilt here is byte for byte the one that Redis has forgotten, with the
+same event ids.
+"""
+
+from functools import partial
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from api.deps import State
+from infra.token_stream import Entry, EventId
+from models import jobs
+from models.errors import NotFound
+from models.lifecycle import FINAL, JobState
+from models.packing import unpack
+from models.tables.jobs import Job
+from models.wire.ending import StreamEnd
+from models.wire.stream import Frame
+
+
+async def job_of(state: State, account_id: str, job_id: str) -> Job:
+    """Raises NotFound, for somebody else's job too."""
+    job = await state.database.read(partial(jobs.find, account_id=account_id, job_id=job_id))
+    if job is None:
+        raise NotFound(f"there is no job {job_id!r}", param="job_id", code="job_not_found")
+    return job
+
+
+async def result_of(state: State, job: Job) -> dict[str, Any] | None:
+    """The stored result, from the row or the object store; None where there is none (any more)."""
+    if job.result_key is None:
+        return job.result
+    found: dict[str, Any] = unpack(await state.objects.get(job.result_key))
+    return found
+
+
+async def stored_entries(state: State, job_id: str, seen: EventId) -> list[Entry]:
+    """What an ended job's stream held behind `seen`, in one entry; nothing while the job is open."""
+    job = await state.database.read(partial(_get, job_id=job_id))
+    if job is None or job.state not in FINAL:
+        return []
+    return [stream_of(job, await result_of(state, job), seen)]
+
+
+def stream_of(job: Job, result: dict[str, Any] | None, seen: EventId) -> Entry:
+    chunks = _chunks(job, result) if result else []
+    whole = result["completion"] if result else None
+    error = job.error or _lost(job, result)
+    final = StreamEnd(job.state, error, whole).dump()
+    first = min(seen.sequence, len(chunks)) + 1
+    return Entry(job.attempt, first, chunks[first - 1 :], final)
+
+
+def _chunks(job: Job, result: dict[str, Any]) -> list[bytes]:
+    parameters = job.parameters or {}
+    include_usage = bool((parameters.get("stream_options") or {}).get("include_usage"))
+    frame = Frame(job_id=job.id, model=job.model, created_s=job.created_ms // 1000, include_usage=include_usage)
+    chunks = [frame.chunk(choices.encode()) for choices in result["chunks"]]
+    if include_usage and job.state is JobState.COMPLETED:
+        chunks.append(frame.usage(result["completion"]["usage"]))
+    return chunks
+
+
+def _lost(job: Job, result: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An answer that was not to be kept cannot be told again."""
+    if job.state is JobState.COMPLETED and result is None:
+        return NotFound("the answer was not stored", code="answer_not_stored").as_json()
+    return None
+
+
+def _get(session: Session, job_id: str) -> Job | None:
+    return session.get(Job, job_id)

@@ -1,0 +1,102 @@
+"""/v1/jobs: an answer for later; fetched, listed, cancelled, followed."""
+
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request
+from sqlalchemy import ColumnElement
+from starlette.responses import Response
+
+from api.answers import json_response, page_of, window
+from api.cancel import cancel
+from api.deps import body_of, caller_of, state_of
+from api.intake import accept
+from api.lines import EventStream, entries
+from api.records import job_of, result_of, stream_of
+from infra.token_stream import START, Entry, EventId
+from models.ids import job_of as job_id_of
+from models.lifecycle import FINAL, JobState
+from models.listings import Window, page
+from models.tables.jobs import Door, Job
+from models.wire.ending import StreamEnd
+from models.wire.jobs import job_view
+
+router = APIRouter(prefix="/v1/jobs")
+
+
+@router.post("", summary="Submit a job", status_code=202)
+async def submit_job(request: Request) -> Response:
+    state, caller = state_of(request), await caller_of(request)
+    job = await accept(state, caller, await body_of(request), Door.JOB)
+    stored = await job_of(state, caller.account_id, job.id)
+    return json_response(job_view(stored), 202, {"location": f"/v1/jobs/{job.id}"})
+
+
+@router.get("", summary="List jobs")
+async def list_jobs(
+    request: Request,
+    pages: Annotated[Window, Depends(window)],
+    state_word: Annotated[JobState | None, Query(alias="state")] = None,
+    model: Annotated[str | None, Query(max_length=200)] = None,
+    created_after: Annotated[int | None, Query(description="Unix time in seconds")] = None,
+    created_before: Annotated[int | None, Query(description="Unix time in seconds")] = None,
+) -> Response:
+    state, caller = state_of(request), await caller_of(request)
+    wanted: list[tuple[object, ColumnElement[bool]]] = [
+        (state_word, Job.state == state_word),
+        (model, Job.model == model),
+        (created_after, Job.created_ms >= (created_after or 0) * 1000),
+        (created_before, Job.created_ms < (created_before or 0) * 1000),
+        *(("metadata", Job.meta[key].as_string() == value) for key, value in _metadata(request)),
+    ]
+    where = [clause for given, clause in wanted if given is not None]
+    found = await state.database.read(lambda session: page(session, Job, caller.account_id, pages, *where))
+    return page_of([job_view(job) for job in found.rows], has_more=found.has_more)
+
+
+@router.get("/{job_id}", summary="Retrieve a job")
+async def retrieve_job(request: Request, job_id: str) -> Response:
+    state, caller = state_of(request), await caller_of(request)
+    job = await job_of(state, caller.account_id, job_id_of(job_id))
+    result = await result_of(state, job)
+    return json_response(job_view(job, result["completion"] if result else None))
+
+
+@router.delete("/{job_id}", summary="Cancel a job")
+async def cancel_job(request: Request, job_id: str) -> Response:
+    """A running job is cancelled a moment later: `cancel_requested` says that it will be.  An ended one stays as it is."""
+    state, caller = state_of(request), await caller_of(request)
+    await cancel(state, caller.account_id, job_id_of(job_id))
+    return json_response(job_view(await job_of(state, caller.account_id, job_id_of(job_id))))
+
+
+@router.get("/{job_id}/events", summary="Follow a job's answer")
+async def follow_job(request: Request, job_id: str) -> Response:
+    """Server-sent events; `Last-Event-ID` (or `?last_event_id=`) goes on behind the last one seen."""
+    state, caller = state_of(request), await caller_of(request)
+    job = await job_of(state, caller.account_id, job_id_of(job_id))
+    told = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+    after = EventId.parse(told) if told else START
+    if job.state not in FINAL:
+        return EventStream(entries(state, job.id, after), closing=partial(_closing, job.id), headers={}, observing=True)
+    rest = stream_of(job, await result_of(state, job), after)
+    if told and after.sequence >= rest.last_sequence:
+        return Response(status_code=204)  # tells an EventSource that there is no reason to come back
+    return EventStream(_only(rest), closing=partial(_closing, job.id), headers={}, observing=True)
+
+
+async def _only(entry: Entry) -> AsyncGenerator[Entry | None, None]:
+    yield entry
+
+
+def _closing(job_id: str, ending: StreamEnd, event_id: EventId) -> bytes:
+    told = {"id": job_id, "object": "job", "state": ending.state, "error": ending.error}
+    return b"id: %b\nevent: end\ndata: %b\n\n" % (str(event_id).encode(), orjson.dumps(told))
+
+
+def _metadata(request: Request) -> list[tuple[str, str]]:
+    """`metadata[key]=value`, as OpenAI's list of stored completions takes it."""
+    pairs = request.query_params.multi_items()
+    return [(key[9:-1], value) for key, value in pairs if key.startswith("metadata[") and key.endswith("]")]

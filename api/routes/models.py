@@ -1,0 +1,54 @@
+"""GET /v1/models: what is served here, and what is known of it."""
+
+from datetime import UTC, datetime, time
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.answers import json_response
+from api.deps import State, caller_of, state_of
+from api.intake import known
+from models.cards.card import Card, catalogue
+from models.errors import NotFound
+
+router = APIRouter(prefix="/v1/models")
+
+
+@router.get("", summary="List models")
+async def list_models(request: Request) -> Response:
+    await caller_of(request)
+    state = state_of(request)
+    cards = {state.card.id: state.card} | dict(catalogue())
+    return json_response({"object": "list", "data": [_view(state, card) for card in cards.values()]})
+
+
+@router.get("/{name:path}", summary="Retrieve a model")
+async def retrieve_model(request: Request, name: str) -> Response:
+    await caller_of(request)
+    state = state_of(request)
+    card = known(state, name)
+    if card is None:
+        raise NotFound(f"the model {name!r} does not exist", param="model", code="model_not_found")
+    return json_response(_view(state, card))
+
+
+def _view(state: State, card: Card) -> dict[str, Any]:
+    return {
+        "id": card.id,
+        "object": "model",
+        "created": int(datetime.combine(card.launched, time(), UTC).timestamp()),
+        "owned_by": card.owned_by,
+        "description": card.description,
+        "toy": card.toy,
+        "served": card.id == state.card.id,
+        "aliases": list(card.aliases),
+        "context_length": card.context_tokens,
+        "max_output_tokens": card.max_output_tokens,
+        "modalities": list(card.modalities),
+        "capabilities": list(card.capabilities),
+        "pricing": {"currency": "USD", "per_tokens": 1_000_000, **card.prices.model_dump(mode="json")},
+        "launched": card.launched.isoformat(),
+        "retires": card.retires and card.retires.isoformat(),
+        "successor": card.successor,
+    }

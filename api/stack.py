@@ -1,0 +1,148 @@
+"""Which processes make up a Tramontane, and how is each started?
+
+A description for `infra.processes`: names, commands, variables, readiness.  It names what runs (`workers.app`, `workers.upkeep`)
+and imports none of it.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import aiohttp
+
+from infra import redis, redis_server
+from infra.broker import worker_arguments
+from infra.engine import environment, server
+from infra.processes import Child
+from infra.settings import Settings
+from models.cards.card import Card
+from models.errors import Unavailable
+from models.placement import queue_for
+
+_ENGINE_START_S = 900.0  # 14 GB of weights from a cold disk, and their first compilation
+_ENGINE_STOP_S = 20.0
+_START_S = 60.0
+_STOP_S = 10.0
+_HTTP_OK = 200
+
+
+def redis_child(settings: Settings) -> Child:
+    return redis_server.child(redis_server.find_server(), data_dir=settings.data_dir, socket=settings.redis_socket)
+
+
+def engine_child(settings: Settings, card: Card, port: int) -> Child:
+    """SGLang, from its own environment.  Raises Unavailable with what to do when it cannot run here."""
+    device = server.device_for(card, server.device())
+    if problem := environment.problem(settings.engine_environment):
+        raise Unavailable(problem)
+    return Child(
+        name="engine",
+        argv=server.command(card, env=settings.engine_environment, port=port, device=device),
+        variables=server.variables(card, device),
+        ready=lambda: server.is_ready(f"http://127.0.0.1:{port}"),
+        start_s=_ENGINE_START_S,
+        stop_s=_ENGINE_STOP_S,
+        log=_log(settings, "engine"),
+    )
+
+
+def worker_child(settings: Settings, card: Card, engine_url: str, *, needs: tuple[str, ...] = ()) -> Child:
+    began = time.time()
+    return Child(
+        name="worker",
+        argv=worker_command(settings, card),
+        variables=worker_variables(settings, card, engine_url),
+        ready=lambda: _announced(settings, began),
+        start_s=_START_S,
+        stop_s=settings.drain_s + _STOP_S,
+        needs=needs,
+        log=_log(settings, "worker"),
+    )
+
+
+def worker_command(settings: Settings, card: Card) -> tuple[str, ...]:
+    concurrency = settings.concurrency or card.concurrency
+    return (sys.executable, *worker_arguments("workers.app", [queue_for(card.id)], concurrency))
+
+
+def worker_variables(settings: Settings, card: Card, engine_url: str) -> dict[str, str | None]:
+    return {
+        "TRAM_ENGINE_URL": engine_url,
+        "TRAM_ENGINE_MODEL": settings.engine_model
+        or (card.weights if settings.engine_url and not settings.model else card.id),
+        "TRAM_MODEL": settings.model,
+    }
+
+
+def upkeep_child(settings: Settings, *, needs: tuple[str, ...] = ()) -> Child:
+    return Child(
+        name="upkeep",
+        argv=(sys.executable, "-m", "workers.upkeep"),
+        variables={},
+        ready=_at_once,
+        start_s=_START_S,
+        stop_s=_STOP_S,
+        needs=needs,
+        log=_log(settings, "upkeep"),
+    )
+
+
+def api_child(settings: Settings, *, needs: tuple[str, ...] = ()) -> Child:
+    return Child(
+        name="api",
+        argv=api_command(settings),
+        variables={},
+        ready=lambda: _answers(f"http://{_reachable(settings.host)}:{settings.port}/ready"),
+        start_s=_START_S,
+        stop_s=_STOP_S,
+        needs=needs,
+        log=_log(settings, "api"),
+    )
+
+
+def api_command(settings: Settings) -> tuple[str, ...]:
+    where = ("--host", settings.host, "--port", str(settings.port))
+    how = (
+        "--factory",
+        "--loop",
+        "uvloop",
+        "--http",
+        "httptools",
+        "--no-access-log",
+        "--timeout-graceful-shutdown",
+        "5",
+    )
+    return (sys.executable, "-m", "uvicorn", "api.app:create_app", *where, *how)
+
+
+def _log(settings: Settings, name: str) -> Path:
+    return settings.data_dir / "logs" / f"{name}.log"
+
+
+async def _at_once() -> bool:
+    return True
+
+
+async def _answers(url: str) -> bool:
+    timeout = aiohttp.ClientTimeout(total=2)
+    async with aiohttp.ClientSession(timeout=timeout) as http, http.get(url) as answer:
+        return answer.status == _HTTP_OK
+
+
+async def _announced(settings: Settings, since: float) -> bool:
+    """Whether a worker that started after `since` has told Redis that it is there."""
+    client = redis.client(settings.redis, connections=2)
+    try:
+        keys: Sequence[bytes] = [key async for key in client.scan_iter(match=redis.WORKER + "*")]
+        told = [json.loads(value) for value in await client.mget(keys) if value] if keys else []
+    except redis.FAULTS:
+        return False
+    finally:
+        await client.aclose()
+    return any(worker["since"] >= since for worker in told)
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104

@@ -1,0 +1,198 @@
+"""How is the database reached?  Verbs are synchronous functions of a session; this runs them, and is the only place that commits.
+
+`write` hands a verb to one thread, which takes all that wait and commits them together (group commit): under load a commit is
+shared by dozens of verbs, alone a verb waits for nobody.  When one of a batch raises, the batch is rolled back and each verb is
+run again by itself, so a verb must touch nothing but its session.  `read` runs in a few other threads.
+
+A synchronous driver in threads costs less than an async one: one thread hop a batch, not one a statement.  SQLite and Postgres
+take the same road.  A database that is away is waited for, up to `PATIENCE_S`, then `Unavailable`.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from models.errors import Unavailable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PATIENCE_S = 10.0
+"""A restart of Postgres takes a few seconds; a caller should not wait much longer for an answer."""
+BATCH = 128
+READERS = 4
+_BUSY_MS = 10_000  # SQLite: other processes hold the write lock for milliseconds
+_PAUSE_S = 0.2
+
+
+@dataclass(slots=True)
+class _Write:
+    verb: Callable[[Session], Any]
+    future: "asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop
+
+
+class Database:
+    def __init__(self, url: str) -> None:
+        self._writer = _engine(url, begin="BEGIN IMMEDIATE", connections=2)
+        self._reader = _engine(url, begin="BEGIN", connections=READERS)
+        self._waiting: SimpleQueue[_Write | None] = SimpleQueue()
+        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
+        self._thread = threading.Thread(target=self._write_for_ever, name="database-write", daemon=True)
+
+    def open(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Finishes what was handed in, then lets go."""
+        if self._thread.is_alive():
+            self._waiting.put(None)
+            self._thread.join()
+        self._threads.shutdown()
+        self._writer.dispose()
+        self._reader.dispose()
+
+    async def write(self, verb: Callable[[Session], T]) -> T:
+        """Runs `verb` and returns once it is committed.  Raises what the verb raised, or Unavailable."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._waiting.put(_Write(verb, future, loop))
+        return await future
+
+    async def read(self, query: Callable[[Session], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """For callers without a loop (the command line)."""
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def _read(self, query: Callable[[Session], T]) -> T:
+        def once() -> T:
+            with Session(self._reader, expire_on_commit=False) as session:
+                return query(session)
+
+        return _patiently(once)
+
+    def _write_for_ever(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            batch = [first]
+            while len(batch) < BATCH and not self._waiting.empty():
+                following = self._waiting.get()
+                if following is None:
+                    self._waiting.put(None)
+                    break
+                batch.append(following)
+            self._run(batch)
+
+    def _run(self, batch: list[_Write]) -> None:
+        try:
+            results = _patiently(lambda: self._commit(batch))
+        except Exception as error:  # noqa: BLE001 -- whatever it is belongs to who handed the verb in
+            if len(batch) == 1:
+                return _settle(batch[0], None, error)
+            for write in batch:
+                self._run([write])
+            return None
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Write, Any]]] = {}
+        for write, result in zip(batch, results, strict=True):
+            by_loop.setdefault(write.loop, []).append((write, result))
+        for loop, done in by_loop.items():
+            _call(loop, _resolve_all, done)
+        return None
+
+    def _commit(self, batch: list[_Write]) -> list[Any]:
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            return [write.verb(session) for write in batch]
+
+
+def _patiently(once: Callable[[], T]) -> T:
+    """Again while the database is away; a commit whose answer was lost is repeated, which guarded verbs bear."""
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return once()
+        except (OperationalError, InterfaceError, DBAPIError) as error:
+            if not _away(error):
+                raise
+            if time.monotonic() > give_up:
+                raise Unavailable("the database does not answer") from error
+            log.warning("the database is away, trying again: %s", error.orig)
+            time.sleep(_PAUSE_S)
+
+
+def _away(error: DBAPIError) -> bool:
+    if isinstance(error.orig, sqlite3.OperationalError):
+        return "locked" in str(error.orig)
+    return error.connection_invalidated or isinstance(error, OperationalError)
+
+
+def _settle(write: _Write, result: Any, error: Exception) -> None:
+    _call(write.loop, _resolve, write.future, result, error)
+
+
+def _resolve_all(done: list[tuple[_Write, Any]]) -> None:
+    for write, result in done:
+        _resolve(write.future, result, None)
+
+
+def _resolve(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(function, *arguments)
+
+
+def _engine(url: str, *, begin: str, connections: int) -> Engine:
+    if url.startswith("sqlite"):
+        engine = create_engine(url, pool_size=connections, max_overflow=0, connect_args={"check_same_thread": False})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        return engine
+    return create_engine(
+        url, pool_size=connections, max_overflow=0, pool_pre_ping=True, connect_args={"connect_timeout": 5}
+    )
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves: the driver's own would start too late to lock
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY_MS}", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def migrate(url: str) -> None:
+    """Brings the schema to this release's.  On SQLite the data directory is made if it is not there."""
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    config = Config()
+    config.set_main_option("script_location", "models:migrations")
+    engine = _engine(url, begin="BEGIN IMMEDIATE", connections=1)
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()

@@ -1,0 +1,149 @@
+"""How is the engine asked?  Always by a stream: a request that streams is aborted within a moment of letting go of it.
+
+Relies on an OpenAI-compatible chat completions endpoint.  Of SGLang it uses more: a request id of ours (`rid`) that can be
+aborted by name, and a salt that keeps accounts apart in its prefix cache; a server that is not SGLang is sent neither.
+
+Engine failures become `models.errors`: what the caller did wrong is `InvalidRequest`, what trying again may mend is `retryable`.
+"""
+
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+
+from models.errors import ContextLengthExceeded, EngineBusy, EngineError, EngineLost, InvalidRequest, TramError
+
+_CONNECT_S = 5.0
+_PROBE_S = 2.0
+_LONGEST_LINE_BYTES = 16 << 20  # a chunk of logprobs is large; more than this is not a chunk
+_HTTP_BAD_REQUEST, _HTTP_SERVER = 400, 500
+_JSON = {"Content-Type": "application/json"}
+_DATA, _DONE = b"data:", b"[DONE]"
+
+
+class EngineClient:
+    """One a process: its connections are reused.  `url` is the server's root, without `/v1`."""
+
+    def __init__(self, url: str, model: str, api_key: str = "") -> None:
+        self._url = url.rstrip("/").removesuffix("/v1")
+        self._model = model
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http: aiohttp.ClientSession | None = None
+        self._is_sglang: bool | None = None
+
+    async def open(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+        self._http = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, headers=self._headers, read_bufsize=1 << 18, trust_env=False
+        )
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    async def is_ready(self) -> bool:
+        """Whether it takes requests now; SGLang tells cheaply, others are asked for their models."""
+        return await self._answers("/ready") or await self._answers("/v1/models")
+
+    async def stream(
+        self, parameters: Mapping[str, Any], messages: list[dict[str, Any]], *, rid: str, cache_salt: str
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Each chunk as the engine sends it, parsed; the last ones carry `usage`.  Letting go of it aborts the request."""
+        body = {**parameters, "messages": messages, "model": self._model}
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        if await self.is_sglang():
+            body |= {"rid": rid, "cache_salt": cache_salt}
+        try:
+            async with self._session.post(
+                f"{self._url}/v1/chat/completions", data=orjson.dumps(body), headers=_JSON
+            ) as answer:
+                if answer.status >= _HTTP_BAD_REQUEST:
+                    raise _refusal(answer.status, await answer.read())
+                async for chunk in _chunks(answer):
+                    yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise EngineLost(f"the connection to the engine broke: {type(error).__name__}") from error
+
+    async def abort(self, rid: str) -> None:
+        """Frees the engine's slot at once, where it can be asked to; a lost request is not an error."""
+        if not await self.is_sglang():
+            return
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+            timeout = aiohttp.ClientTimeout(total=_PROBE_S)
+            async with self._session.post(f"{self._url}/abort_request", json={"rid": rid}, timeout=timeout):
+                pass
+
+    async def is_sglang(self) -> bool:
+        """Only SGLang goes on with a message that has begun (`continue_final_message`), aborts by id and salts its cache."""
+        if self._is_sglang is None:
+            self._is_sglang = await self._answers("/model_info")
+        return self._is_sglang
+
+    async def _answers(self, path: str) -> bool:
+        try:
+            timeout = aiohttp.ClientTimeout(total=_PROBE_S)
+            async with self._session.get(self._url + path, timeout=timeout) as answer:
+                return answer.status == 200  # noqa: PLR2004
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        assert self._http is not None, "open() comes first"
+        return self._http
+
+
+async def _chunks(answer: aiohttp.ClientResponse) -> AsyncGenerator[dict[str, Any], None]:
+    """Server-sent events to parsed chunks; ends at `[DONE]`, and a stream that stops without it is a lost engine."""
+    rest = b""
+    async for data in answer.content.iter_any():
+        *lines, rest = (rest + data).split(b"\n")
+        if len(rest) > _LONGEST_LINE_BYTES:
+            raise EngineError("the engine sent a line without end")
+        for line in lines:
+            if not line.startswith(_DATA):
+                continue
+            text = line[len(_DATA) :].strip()
+            if text == _DONE:
+                return
+            yield _chunk(text)
+    raise EngineLost("the engine's stream ended before its answer did")
+
+
+def _chunk(text: bytes) -> dict[str, Any]:
+    try:
+        chunk = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise EngineError("the engine sent a chunk that is not JSON") from error
+    if not isinstance(chunk, dict):
+        raise EngineError("the engine sent a chunk that is no object")
+    if failure := chunk.get("error"):
+        raise _failure(failure)
+    return chunk
+
+
+def _refusal(status: int, body: bytes) -> TramError:
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        told = {}
+    told = told if isinstance(told, dict) else {}
+    failure = told.get("error") or told
+    return _failure(failure if isinstance(failure, dict) else {"message": str(failure)}, status)
+
+
+def _failure(failure: Mapping[str, Any], status: int | None = None) -> TramError:
+    """SGLang puts the status into `code`; a full queue is 503 in both of its ways of saying so."""
+    code = failure.get("code")
+    status = status or (code if isinstance(code, int) else _HTTP_SERVER)
+    message = str(failure.get("message") or f"the engine answered {status}")
+    if status in {429, 503}:
+        return EngineBusy(message)
+    if status >= _HTTP_SERVER:
+        return EngineError(f"the engine failed: {message}")
+    if "context length" in message:
+        return ContextLengthExceeded(message, param="messages")
+    return InvalidRequest(message, param=failure.get("param"))

@@ -1,0 +1,64 @@
+"""What does an engine that is already running serve?  A card for it, made from what it says of itself.
+
+For `TRAM_ENGINE_URL` pointing at any OpenAI-compatible server whose model is in no catalogue.  What such a server does not tell (its
+context, where it keeps silent) is assumed, and said so in the card.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+
+from models.cards.card import Card, EngineFlags, Prices, Sampling
+from models.errors import Unavailable
+
+ASSUMED_CONTEXT_TOKENS = 32_768
+CONCURRENCY = 256
+"""The engine holds its own queue; this only bounds what one worker passes on at once."""
+_ASK_S = 5.0
+
+
+async def card_of(url: str, model: str = "") -> Card:
+    """`model` picks one of the engine's ids; empty takes its first.  Raises Unavailable."""
+    listed = await _listed(url)
+    ids = [entry["id"] for entry in listed]
+    if model and model not in ids:
+        raise Unavailable(f"the engine at {url} does not serve {model!r}; it lists {', '.join(ids) or 'nothing'}")
+    if not ids:
+        raise Unavailable(f"the engine at {url} lists no models")
+    chosen = next(entry for entry in listed if entry["id"] == (model or ids[0]))
+    context = int(chosen.get("max_model_len") or ASSUMED_CONTEXT_TOKENS)
+    return Card(
+        id=_slug(chosen["id"]),
+        aliases=tuple(dict.fromkeys(name for name in (chosen["id"], *ids) if name != _slug(chosen["id"]))),
+        owned_by=str(chosen.get("owned_by") or "unknown"),
+        description=f"Served by an engine that was joined at start, under the name {chosen['id']}.",
+        weights=chosen["id"],
+        context_tokens=context,
+        max_output_tokens=context,
+        modalities=("text",),
+        capabilities=("streaming", "tools"),
+        prices=Prices.model_validate({"prompt": 0, "completion": 0}),
+        launched=datetime.now(UTC).date(),
+        concurrency=CONCURRENCY,
+        sampling=Sampling(temperature=1.0, top_p=1.0),
+        tool_parser="none",
+        flags=EngineFlags(),
+    )
+
+
+async def _listed(url: str) -> list[dict[str, Any]]:
+    address = f"{url.rstrip('/').removesuffix('/v1')}/v1/models"
+    try:
+        timeout = aiohttp.ClientTimeout(total=_ASK_S)
+        async with aiohttp.ClientSession(timeout=timeout) as http, http.get(address) as answer:
+            answer.raise_for_status()
+            body = await answer.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        raise Unavailable(f"the engine at {url} does not list its models: {error}") from error
+    return [entry for entry in body.get("data", []) if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip("-.") or "joined"

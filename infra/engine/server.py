@@ -1,0 +1,114 @@
+"""How is SGLang started for a card, and does it take requests yet?
+
+A pure description: the command, the variables, the model's folder.  `infra.processes` runs it, `infra.engine.environment` makes
+the Python environment it runs in.  Relies on the card for every flag that is a choice; adds only what follows from the
+place (device, port, names).  Binds the loopback address, never another.
+"""
+
+import shutil
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import aiohttp
+
+from models.cards.card import PACKAGED, Card, Device, Flags, catalogue
+from models.errors import Unavailable
+
+DEFAULT_CARDS: dict[Device, str] = {"cuda": "mistral-small-24b-instruct-2501-awq", "cpu": "tram-demo"}
+
+_HOST = "127.0.0.1"
+_DEVICES = Path("/dev")
+_PROBE = aiohttp.ClientTimeout(total=1.0)  # a healthy engine answers in 6 ms
+_OK, _NOT_FOUND = 200, 404
+
+
+def device() -> Device:
+    """What this machine offers; the driver is asked for, not PyTorch, which takes seconds to import."""
+    has_gpu = any(_DEVICES.glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None
+    return "cuda" if has_gpu else "cpu"
+
+
+def default_card(on: Device) -> Card:
+    return catalogue()[DEFAULT_CARDS[on]]
+
+
+def device_for(card: Card, machine: Device) -> Device:
+    """Where on this machine the card is served: a GPU if the card wants one; a toy stays on the CPU beside any GPU."""
+    if machine in card.devices:
+        return machine
+    if "cpu" in card.devices:
+        return "cpu"
+    raise Unavailable(
+        f"{card.id} needs a GPU, and this machine shows none; {default_card('cpu').id} is served without one"
+    )
+
+
+def model_path(card: Card) -> str:
+    """A folder for packaged weights, else the repository that SGLang fetches or finds in its cache."""
+    return str(files("infra.engine") / "cpu" / "model") if card.weights == PACKAGED else card.weights
+
+
+def command(card: Card, *, env: Path, port: int, device: Device) -> tuple[str, ...]:
+    """The engine listens on `port`; `env` is the root of SGLang's Python environment."""
+    # -P: the directory it is started in may hold packages that bear the names of SGLang's own imports.
+    flags = _place(card, port, device) | card.flags_on(device)
+    return (str(env.absolute() / "bin" / "python"), "-P", "-m", "sglang.launch_server", *_arguments(flags))
+
+
+def variables(card: Card, device: Device) -> dict[str, str | None]:
+    """What the engine's environment needs; None takes a variable away."""
+    wanted: dict[str, str | None] = {
+        "PYTHONDONTWRITEBYTECODE": None,  # starting is importing: 16 s with compiled files, 26 s without
+        "PYTHONPATH": None,  # this process's packages are not SGLang's
+        "PYTHONWARNINGS": "ignore",  # SGLang's own, forty lines a start
+        "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "0",  # else each /health takes a second and a token
+    }
+    if card.weights == PACKAGED:
+        wanted["HF_HUB_OFFLINE"] = "1"
+    if device == "cpu":
+        wanted["OMP_NUM_THREADS"] = "1"  # with one thread a core, contended cores stall it for seconds
+    return wanted
+
+
+async def is_ready(url: str) -> bool:
+    """Whether the engine at `url` takes requests; a joined one that has no `/ready` is asked for its models.
+
+    A refused connection and a time-out count as no.
+    """
+    root = url.rstrip("/").removesuffix("/v1")
+    async with aiohttp.ClientSession(timeout=_PROBE) as http:
+        status = await _status(http, f"{root}/ready")
+        if status == _NOT_FOUND:
+            status = await _status(http, f"{root}/v1/models")
+    return status == _OK
+
+
+async def _status(http: aiohttp.ClientSession, url: str) -> int | None:
+    try:
+        async with http.get(url) as answer:
+            return answer.status
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return None
+
+
+def _place(card: Card, port: int, device: Device) -> Flags:
+    flags: Flags = {
+        "model-path": model_path(card),
+        "served-model-name": card.id,
+        "context-length": card.context_tokens,
+        "tool-call-parser": card.tool_parser,
+        "device": device,
+        "host": _HOST,
+        "port": port,
+    }
+    return flags if card.weights == PACKAGED else flags | {"revision": card.revision}
+
+
+def _arguments(flags: Flags) -> Iterator[str]:
+    for name, value in flags.items():
+        if value is False:
+            continue
+        yield f"--{name}"
+        if value is not True:
+            yield str(value)

@@ -1,0 +1,73 @@
+"""Which TCP ports are free, and who holds one that is not?
+
+Asks the kernel: by binding, and by /proc for the holder's name.  Refuses to reserve: between the answer and the use of it
+somebody else may come.
+"""
+
+import errno
+import socket
+from pathlib import Path
+
+_LISTEN = "0A"  # the kernel's number for a listening socket in /proc/net/tcp
+_COMMAND_CHARACTERS = 80
+
+
+def free_port(host: str) -> int:
+    with _bound(host, 0) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def port_taken(host: str, port: int) -> bool:
+    try:
+        _bound(host, port).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return True
+        raise
+    return False
+
+
+def port_holder(port: int) -> str:
+    """`process 4711 (python -m http.server)`; empty when /proc does not tell, as of another user's process."""
+    sockets = {f"socket:[{inode}]" for inode in _listening_on(port)}
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        if _target(descriptor) in sockets:
+            pid = descriptor.parts[2]
+            return f"process {pid} ({_command(pid)})"
+    return ""
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # As servers do: a port whose last connections are still fading counts as free.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _listening_on(port: int) -> set[str]:
+    """The inodes of the sockets that listen on it, on any address."""
+    lines = [line.split() for table in ("tcp", "tcp6") for line in _lines(Path("/proc/net") / table)]
+    return {line[9] for line in lines if line[3] == _LISTEN and int(line[1].rpartition(":")[2], 16) == port}
+
+
+def _lines(table: Path) -> list[str]:
+    return table.read_text().splitlines()[1:] if table.exists() else []
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except OSError:  # closed meanwhile, or not ours to read
+        return ""
+
+
+def _command(pid: str) -> str:
+    words = (Path("/proc") / pid / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    return " ".join(words).strip()[:_COMMAND_CHARACTERS]

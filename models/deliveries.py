@@ -1,0 +1,142 @@
+"""What must still be told to somebody's server?  One delivery an end state, tried until it arrives or the schedule is used up.
+
+The row is made in the transaction that ends the job, so the two cannot part.  Due times are columns, swept by `upkeep`; a
+sender takes a delivery by moving its due time past its own time limit and raising `attempts`, which fences what it reports.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from models import ids
+from models.lifecycle import JobState
+from models.tables.jobs import Job
+from models.tables.webhooks import Delivery, DeliveryAttempt, DeliveryState
+from models.webhooks import Verdict, completion_event, next_due, verdict
+
+SEND_LEASE_MS = 60_000
+"""Above the 15-second limit of one attempt: a sender that dies gives the delivery up after this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    id: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A delivery in one sender's hands."""
+
+    id: str
+    account_id: str
+    event_id: str
+    job_id: str
+    type: str
+    url: str
+    attempts: int
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one attempt; `status` is None when no answer came, and then `error` says why."""
+
+    started_ms: int
+    duration_ms: int
+    status: int | None
+    timed_out: bool
+    error: str | None
+    excerpt: str | None
+    retry_after_s: float | None
+
+
+def announce(session: Session, job: Job, state: JobState, now_ms: int) -> None:
+    """Called with the step into an end state, inside its transaction."""
+    if job.webhook_url is None:
+        return
+    row = {
+        "id": ids.new("dlv"),
+        "account_id": job.account_id,
+        "event_id": ids.new("evt"),
+        "job_id": job.id,
+        "type": completion_event(state),
+        "url": job.webhook_url,
+        "state": DeliveryState.PENDING,
+        "attempts": 0,
+        "due_ms": now_ms,
+        "created_ms": now_ms,
+    }
+    session.execute(insert(Delivery), [row])
+
+
+def due(session: Session, now_ms: int, limit: int) -> list[Due]:
+    """The longest due first."""
+    waiting = select(Delivery.id, Delivery.url).where(
+        Delivery.state == DeliveryState.PENDING, Delivery.due_ms <= now_ms
+    )
+    return [Due(*row) for row in session.execute(waiting.order_by(Delivery.due_ms).limit(limit))]
+
+
+def take(session: Session, delivery_id: str, now_ms: int) -> Taken | None:
+    """None: it is not due, or another sender has it."""
+    step = (
+        update(Delivery)
+        .where(Delivery.id == delivery_id, Delivery.state == DeliveryState.PENDING, Delivery.due_ms <= now_ms)
+        .values(attempts=Delivery.attempts + 1, due_ms=now_ms + SEND_LEASE_MS)
+        .returning(*[getattr(Delivery, name) for name in Taken.__slots__])
+    )
+    row = session.execute(step).one_or_none()
+    return None if row is None else Taken(*row)
+
+
+def settle(session: Session, taken: Taken, outcome: Outcome, now_ms: int, jitter: float) -> DeliveryState | None:
+    """Writes the attempt down and decides what is next; None: this sender was too slow, another has taken over."""
+    columns = _after(taken, outcome, now_ms, jitter)
+    step = update(Delivery).where(
+        Delivery.id == taken.id, Delivery.attempts == taken.attempts, Delivery.state == DeliveryState.PENDING
+    )
+    session.execute(insert(DeliveryAttempt), [_attempt(taken, outcome)])
+    state = session.execute(step.values(**columns).returning(Delivery.state)).scalar_one_or_none()
+    if state is DeliveryState.DELIVERED:
+        forget = update(Job).where(Job.id == taken.job_id, Job.forget_due_ms.is_not(None))
+        session.execute(forget.values(forget_due_ms=now_ms))
+    return state
+
+
+def find(session: Session, account_id: str, delivery_id: str) -> Delivery | None:
+    return session.scalar(select(Delivery).where(Delivery.id == delivery_id, Delivery.account_id == account_id))
+
+
+def attempts_of(session: Session, deliveries: Sequence[str]) -> dict[str, list[DeliveryAttempt]]:
+    rows = select(DeliveryAttempt).where(DeliveryAttempt.delivery_id.in_(deliveries)).order_by(DeliveryAttempt.number)
+    found: dict[str, list[DeliveryAttempt]] = {delivery: [] for delivery in deliveries}
+    for row in session.scalars(rows):
+        found[row.delivery_id].append(row)
+    return found
+
+
+def _after(taken: Taken, outcome: Outcome, now_ms: int, jitter: float) -> dict[str, object]:
+    found = verdict(outcome.status, timed_out=outcome.timed_out)
+    if found is Verdict.DELIVERED:
+        return {"state": DeliveryState.DELIVERED, "due_ms": None, "ended_ms": now_ms}
+    now, slowly = datetime.fromtimestamp(now_ms / 1000, UTC), found is Verdict.RETRY_SLOWLY
+    again = next_due(taken.attempts, now, outcome.retry_after_s, jitter, slowly=slowly)
+    if found is Verdict.GONE or again is None:
+        return {"state": DeliveryState.FAILED, "due_ms": None, "ended_ms": now_ms}
+    return {"due_ms": int(again.timestamp() * 1000)}
+
+
+def _attempt(taken: Taken, outcome: Outcome) -> dict[str, object]:
+    return {
+        "delivery_id": taken.id,
+        "number": taken.attempts,
+        "started_ms": outcome.started_ms,
+        "duration_ms": outcome.duration_ms,
+        "status": outcome.status,
+        "error": outcome.error,
+        "excerpt": None if outcome.excerpt is None else outcome.excerpt.replace("\0", ""),
+    }

@@ -1,0 +1,269 @@
+"""What may happen to a job: submitted, claimed, renewed, handed back, cancelled, ended.
+
+Each verb takes a session, makes one guarded step and never commits.  A step is a compare-and-set on the row, fenced by state
+and attempt number: whoever comes late changes nothing and is told so (`None`, `False`, or absent from the answer).  Verbs may be
+run again after a rollback (`infra.database` batches them), so they touch nothing but the session.
+
+Times are Unix milliseconds, handed in.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Update, case, func, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from models.deliveries import announce
+from models.lifecycle import FINAL, TRANSITIONS, JobState
+from models.tables.jobs import Door, Job
+from models.transcripts import Spoken, record
+
+LEASE_MS = 12_000
+"""How long a silent worker keeps its jobs; with a sweep each second they run again within 15 s."""
+MAX_ATTEMPTS = 5
+"""A job that loses five workers most likely kills them."""
+FORGET_MS = 3_600_000
+"""How long the answer of a job with `store: false` can be fetched, if no webhook takes it earlier."""
+PUBLISH_DOUBT_MS = 10_000
+"""After this long in the queue, `upkeep` asks whether the broker still holds the message."""
+
+DOUBT_MOST_MS = 30_000
+"""A message that a dying worker took along is missed for this long at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    id: str
+    account_id: str
+    door: Door
+    model: str
+    card: str
+    queue: str
+    created_ms: int
+    parameters: dict[str, Any]
+    messages: list[dict[str, Any]]
+    chain: list[str]
+    store: bool = True
+    meta: dict[str, str] = field(default_factory=dict)
+    webhook_url: str | None = None
+    deadline_ms: int | None = None
+    conversation_id: str | None = None
+    replay_id: str | None = None
+    source_job_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """All a worker needs to run one attempt."""
+
+    id: str
+    account_id: str
+    attempt: int
+    model: str
+    card: str
+    door: Door
+    created_ms: int
+    deadline_ms: int | None
+    store: bool
+    parameters: dict[str, Any]
+    messages: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended; `result` is the packed answer's document, or `result_key` where it lies."""
+
+    state: JobState
+    at_ms: int
+    error: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    result_key: str | None = None
+    answers: Sequence[Spoken] = ()
+    first_token_ms: int | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    id: str
+    attempt: int
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A job that changed hands: where its message goes, or how it ended."""
+
+    id: str
+    attempt: int
+    queue: str
+    state: JobState
+
+
+def submit(session: Session, jobs: Iterable[NewJob]) -> None:
+    rows = [
+        {name: getattr(job, name) for name in NewJob.__slots__}
+        | {"state": JobState.QUEUED, "attempt": 1, "publish_due_ms": job.created_ms + PUBLISH_DOUBT_MS}
+        for job in jobs
+    ]
+    session.execute(insert(Job), rows)
+
+
+def claim(session: Session, job_id: str, worker: str, now_ms: int) -> Claimed | None:
+    """None: somebody else has it, it has ended, its deadline has passed, or its owner wants it stopped."""
+    step = (
+        _step(JobState.QUEUED, JobState.IN_PROGRESS)
+        .where(Job.id == job_id, Job.cancel_requested_ms.is_(None))
+        .where(or_(Job.deadline_ms.is_(None), Job.deadline_ms > now_ms))
+        .values(worker=worker, lease_until_ms=now_ms + LEASE_MS, publish_due_ms=None)
+        .values(started_ms=func.coalesce(Job.started_ms, now_ms))
+        .returning(*[getattr(Job, name) for name in Claimed.__slots__])
+    )
+    row = session.execute(step).one_or_none()
+    return None if row is None else Claimed(*row)
+
+
+def renew(session: Session, worker: str, ids: Collection[str], now_ms: int) -> list[Renewed]:
+    """Extends the leases this worker still holds; a job absent from the answer is no longer its own."""
+    step = (
+        update(Job)
+        .where(Job.id.in_(ids), Job.worker == worker, Job.state == JobState.IN_PROGRESS)
+        .values(lease_until_ms=now_ms + LEASE_MS)
+        .returning(Job.id, Job.attempt, Job.cancel_requested_ms)
+    )
+    return [Renewed(row.id, row.attempt, row.cancel_requested_ms is not None) for row in session.execute(step)]
+
+
+def finish(session: Session, job_id: str, attempt: int, ending: Ending) -> bool:
+    """The end state, the transcript and the webhook delivery, together or not at all; False: this attempt came too late."""
+    return _end(session, JobState.IN_PROGRESS, ending, Job.id == job_id, Job.attempt == attempt) is not None
+
+
+def hand_back(session: Session, job_id: str, attempt: int, now_ms: int, error: dict[str, Any]) -> Moved | None:
+    """An attempt ended without an answer, through no fault of the request: to its queue, unless a wish or the count ends it."""
+    mine = (Job.id == job_id, Job.attempt == attempt, Job.state == JobState.IN_PROGRESS)
+    wish = session.execute(select(Job.cancel_requested_ms).where(*mine)).one_or_none()
+    if wish is None:
+        return None
+    if wish.cancel_requested_ms is not None:
+        return _end(session, JobState.IN_PROGRESS, Ending(JobState.CANCELLED, now_ms), *mine)
+    if attempt >= MAX_ATTEMPTS:
+        return _end(session, JobState.IN_PROGRESS, Ending(JobState.FAILED, now_ms, error=error), *mine)
+    step = (
+        _step(JobState.IN_PROGRESS, JobState.QUEUED)
+        .where(*mine)
+        .values(attempt=Job.attempt + 1, worker=None, lease_until_ms=None, publish_due_ms=now_ms + PUBLISH_DOUBT_MS)
+        .returning(Job.id, Job.attempt, Job.queue, Job.state)
+    )
+    row = session.execute(step).one_or_none()
+    return None if row is None else Moved(*row)
+
+
+def reclaim(session: Session, now_ms: int, error: dict[str, Any], limit: int = 500) -> list[Moved]:
+    """Jobs whose worker fell silent: each to its queue again, or failed when it has used up its attempts."""
+    lost = (
+        select(Job.id, Job.attempt).where(Job.state == JobState.IN_PROGRESS, Job.lease_until_ms < now_ms).limit(limit)
+    )
+    moved = [hand_back(session, row.id, row.attempt, now_ms, error) for row in session.execute(lost).all()]
+    return [move for move in moved if move is not None]
+
+
+def cancel(session: Session, account_id: str, job_id: str, now_ms: int) -> Moved | None:
+    """Ends a queued job, wishes a running one ended; how it stands now, or None when there is no such job.
+
+    IN_PROGRESS means that the worker has still to be told.
+    """
+    mine = (Job.id == job_id, Job.account_id == account_id)
+    ended = _end(session, JobState.QUEUED, Ending(JobState.CANCELLED, now_ms), *mine)
+    if ended is not None:
+        return ended
+    wish = update(Job).where(*mine, Job.state == JobState.IN_PROGRESS, Job.cancel_requested_ms.is_(None))
+    session.execute(wish.values(cancel_requested_ms=now_ms))
+    row = session.execute(select(Job.id, Job.attempt, Job.queue, Job.state).where(*mine)).one_or_none()
+    return None if row is None else Moved(*row)
+
+
+def expire_queued(session: Session, now_ms: int, error: dict[str, Any], limit: int = 500) -> list[Moved]:
+    """Queued jobs past their deadline never touch the GPU."""
+    late = select(Job.id).where(Job.state == JobState.QUEUED, Job.deadline_ms <= now_ms).limit(limit)
+    ending = Ending(JobState.EXPIRED, now_ms, error=error)
+    ended = [_end(session, JobState.QUEUED, ending, Job.id == job_id) for job_id in session.scalars(late).all()]
+    return [move for move in ended if move is not None]
+
+
+def doubtful(session: Session, now_ms: int, *, everything: bool = False, limit: int = 1000) -> list[Moved]:
+    """Queued jobs, oldest first, whose message the broker may have lost; or all of them, when it is known to have lost all."""
+    rows = select(Job.id, Job.attempt, Job.queue, Job.state).where(Job.state == JobState.QUEUED)
+    if not everything:
+        rows = rows.where(Job.publish_due_ms <= now_ms).limit(limit)
+    return [Moved(*row) for row in session.execute(rows.order_by(Job.publish_due_ms))]
+
+
+def waiting(session: Session) -> Counter[str]:
+    """How many jobs wait, by queue."""
+    rows = select(Job.queue, func.count().label("jobs")).where(Job.state == JobState.QUEUED).group_by(Job.queue)
+    return Counter({row.queue: row.jobs for row in session.execute(rows)})
+
+
+def reassured(session: Session, ids: Collection[str], now_ms: int) -> None:
+    """The broker holds these messages (again): doubt them anew later, the old ones less often."""
+    age = (now_ms - Job.created_ms) / 2
+    again = case((age < PUBLISH_DOUBT_MS, PUBLISH_DOUBT_MS), (age > DOUBT_MOST_MS, DOUBT_MOST_MS), else_=age)
+    step = update(Job).where(Job.id.in_(ids), Job.state == JobState.QUEUED)
+    session.execute(step.values(publish_due_ms=now_ms + again))
+
+
+def forget(session: Session, now_ms: int, limit: int = 500) -> list[str]:
+    """Drops the answers of `store: false` jobs whose time is over; the object keys that are now nobody's."""
+    due = select(Job.id, Job.result_key).where(Job.forget_due_ms <= now_ms).limit(limit)
+    rows = session.execute(due).all()
+    step = update(Job).where(Job.id.in_([row.id for row in rows]))
+    session.execute(step.values(result=None, result_key=None, forget_due_ms=None))
+    return [row.result_key for row in rows if row.result_key]
+
+
+def find(session: Session, account_id: str, job_id: str) -> Job | None:
+    return session.scalar(select(Job).where(Job.id == job_id, Job.account_id == account_id))
+
+
+def _step(before: JobState, after: JobState) -> Update:
+    assert after in TRANSITIONS[before], f"{before} -> {after} is not in the transition table"
+    step = update(Job).where(Job.state == before).values(state=after)
+    return step.execution_options(synchronize_session=False)
+
+
+def _end(session: Session, before: JobState, ending: Ending, *where: Any) -> Moved | None:
+    """The one way into an end state: None when the step is not allowed (any more)."""
+    job = session.scalar(select(Job).where(Job.state == before, *where).with_for_update())
+    if job is None:
+        return None
+    assert ending.state in FINAL
+    session.execute(_step(before, ending.state).where(Job.id == job.id).values(**_columns(job, ending)))
+    if job.store:
+        record(session, job, ending.answers, ending.at_ms)
+    announce(session, job, ending.state, ending.at_ms)
+    session.expunge(job)
+    return Moved(job.id, job.attempt, job.queue, ending.state)
+
+
+def _columns(job: Job, ending: Ending) -> dict[str, Any]:
+    columns = {name: getattr(ending, name) for name in _KEPT} | {
+        "ended_ms": ending.at_ms,
+        "lease_until_ms": None,
+        "publish_due_ms": None,
+        "messages": None,  # the transcript tree holds them now
+        "chain": [job.chain[-1]] if job.chain and job.store else None,
+    }
+    if job.store:
+        return columns
+    # Nobody but who waits on the line may see it; a job's owner has an hour, or until the webhook is delivered.
+    if job.door is Door.CHAT:
+        return columns | {"parameters": None, "result": None, "result_key": None}
+    return columns | {"parameters": None, "forget_due_ms": ending.at_ms + FORGET_MS}
+
+
+_KEPT = ("error", "result", "result_key", "first_token_ms", "prompt_tokens", "completion_tokens", "cached_tokens")

@@ -1,0 +1,43 @@
+"""How are an account's rows listed?  In keyset pages: ids sort by time, so a page is an index range and page 1,000 costs what page 1 does.
+
+A page is asked one row longer than it is, to know whether another follows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import Session
+
+from models.tables.jobs import Job
+from models.tables.replays import Replay
+from models.tables.transcripts import Conversation
+from models.tables.webhooks import Delivery
+
+Row = TypeVar("Row", Job, Conversation, Delivery, Replay)
+LIMIT_MOST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    rows: Sequence[Row]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which page: `after` is the last id of the one before it."""
+
+    after: str | None = None
+    limit: int = 20
+    ascending: bool = False
+
+
+def page(session: Session, table: type[Row], account_id: str, window: Window, *where: ColumnElement[bool]) -> Page[Row]:
+    rows = select(table).where(table.account_id == account_id, *where)
+    if window.after is not None:
+        rows = rows.where(table.id > window.after if window.ascending else table.id < window.after)
+    rows = rows.order_by(table.id if window.ascending else table.id.desc()).limit(window.limit + 1)
+    found: Sequence[Any] = session.scalars(rows).all()
+    return Page(found[: window.limit], len(found) > window.limit)

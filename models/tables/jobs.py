@@ -1,0 +1,83 @@
+"""What is one piece of generating work?  The row is the truth: queues, streams and leases can be rebuilt from it.
+
+`models.jobs` alone writes these columns after the insert.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, ForeignKey, Index, Integer, String, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.lifecycle import JobState
+from models.tables.base import Base, Milliseconds, Packed, words
+
+_FORGETTABLE = text("forget_due_ms IS NOT NULL")
+_QUEUED, _RUNNING = text("state = 'queued'"), text("state = 'in_progress'")
+
+
+class Door(StrEnum):
+    CHAT = "chat"
+    """`/v1/chat/completions`: somebody holds the line; who hangs up cancels."""
+    JOB = "job"
+    """`/v1/jobs`: runs on whoever listens."""
+    REPLAY = "replay"
+    """`/v1/replays`: a recorded turn, asked again."""
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    door: Mapped[Door] = mapped_column(words(Door))
+    model: Mapped[str] = mapped_column(String(200))
+    """As the caller wrote it; answers echo it."""
+    card: Mapped[str] = mapped_column(String(100))
+    """What the name resolved to."""
+    queue: Mapped[str] = mapped_column(String(120))
+    state: Mapped[JobState] = mapped_column(words(JobState))
+    attempt: Mapped[int] = mapped_column(Integer, default=1)
+    """Fences every write: who holds an older number changes nothing."""
+    created_ms: Mapped[int] = mapped_column(Milliseconds)
+    started_ms: Mapped[int | None] = mapped_column(Milliseconds)
+    first_token_ms: Mapped[int | None] = mapped_column(Milliseconds)
+    ended_ms: Mapped[int | None] = mapped_column(Milliseconds)
+    deadline_ms: Mapped[int | None] = mapped_column(Milliseconds)
+    publish_due_ms: Mapped[int | None] = mapped_column(Milliseconds)
+    """While queued: when `upkeep` should doubt that the broker still holds its message."""
+    lease_until_ms: Mapped[int | None] = mapped_column(Milliseconds)
+    """While running: renewed by the worker; once past, anybody may reclaim the job."""
+    worker: Mapped[str | None] = mapped_column(String(100))
+    cancel_requested_ms: Mapped[int | None] = mapped_column(Milliseconds)
+    forget_due_ms: Mapped[int | None] = mapped_column(Milliseconds)
+    """For `store: false`: when what is left of the answer must go."""
+    store: Mapped[bool] = mapped_column(Boolean, default=True)
+    """False: no content stays once the end state is delivered."""
+    meta: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
+    webhook_url: Mapped[str | None] = mapped_column(String(2048))
+    parameters: Mapped[dict[str, Any] | None] = mapped_column(Packed)
+    """The request without its messages."""
+    messages: Mapped[list[dict[str, Any]] | None] = mapped_column(Packed)
+    """Only until the end: then the transcript tree holds them, each once."""
+    chain: Mapped[list[str] | None] = mapped_column(Packed)
+    """Chain hash of each message, computed when the request was validated."""
+    result: Mapped[dict[str, Any] | None] = mapped_column(Packed)
+    result_key: Mapped[str | None] = mapped_column(String(200))
+    """Where the result lies in the object store, when it is too large for the row."""
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    prompt_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    completion_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    cached_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    conversation_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    replay_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    source_job_id: Mapped[str | None] = mapped_column(String(32))
+
+    __table_args__ = (
+        Index("ix_jobs_list", "account_id", "id"),
+        Index("ix_jobs_list_state", "account_id", "state", "id"),
+        Index("ix_jobs_publish_due", "publish_due_ms", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
+        Index("ix_jobs_queued_deadline", "deadline_ms", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
+        Index("ix_jobs_forget_due", "forget_due_ms", sqlite_where=_FORGETTABLE, postgresql_where=_FORGETTABLE),
+        Index("ix_jobs_lease_until", "lease_until_ms", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
+    )

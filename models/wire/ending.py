@@ -1,0 +1,31 @@
+"""What does the last entry of a job's token stream say?  How the job ended, for whoever holds the line.
+
+Written by whichever process ended the job, read by the API.  The row says the same; this only says it sooner.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from models.errors import TramError, from_json
+from models.lifecycle import JobState
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    state: JobState
+    error: dict[str, Any] | None = None
+    completion: dict[str, Any] | None = None
+    """The whole answer; None where the caller has had it chunk by chunk."""
+
+    def dump(self) -> bytes:
+        return orjson.dumps({"state": self.state, "error": self.error, "completion": self.completion})
+
+    @classmethod
+    def load(cls, data: bytes) -> "StreamEnd":
+        told = orjson.loads(data)
+        return cls(JobState(told["state"]), told["error"], told["completion"])
+
+    def failure(self) -> TramError | None:
+        return None if self.error is None else from_json(self.error)

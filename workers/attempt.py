@@ -1,0 +1,176 @@
+"""What happens between the claim of a job and its end?  One attempt: ask the engine, pass the tokens on, add them up.
+
+Relies on a node and a claim; writes only to the job's token stream.  It does not raise for what an engine may do: every way an
+answer can end is an `Outcome`, which `workers.generate` writes down.
+
+A later attempt finds in the stream what its predecessors have sent.  Where that can be continued (one choice of plain text, on
+SGLang) the engine is given the text to go on from; else the attempt begins anew at number 1, which tells followers so.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from infra.engine.tool_calls import ToolCallMender
+from infra.token_stream import Entry, Fenced, take_over
+from models.errors import Cancelled, EngineBusy, EngineError, EngineLost, Expired, Interrupted, TramError, Unavailable
+from models.jobs import Claimed
+from models.lifecycle import JobState
+from models.wire.chat import engine_parameters
+from models.wire.stream import Answer, clean, usage_of
+from workers.node import Node, Stop, now_ms
+from workers.relay import Relay
+
+_BUSY_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0)  # the engine's own queue is full; the last is repeated
+_LAST_WORDS_S = 0.5  # an aborted request still tells its usage, within milliseconds where it does
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended; `state` None: without an end, so the job goes back to its queue."""
+
+    state: JobState | None
+    error: TramError | None = None
+    lost: bool = False
+    """Somebody else has the job: nothing may be written."""
+
+
+_STOPPED = {
+    Stop.CANCELLED: Outcome(JobState.CANCELLED, Cancelled("the job was cancelled")),
+    Stop.EXPIRED: Outcome(JobState.EXPIRED, Expired("the deadline passed before the answer was complete")),
+    Stop.LOST: Outcome(None, lost=True),
+}
+
+
+class Attempt:
+    def __init__(self, node: Node, job: Claimed) -> None:
+        self.node, self.job = node, job
+        self.relay = Relay(node.stream, job)
+        self.answer = Answer()
+        self.usage: dict[str, Any] = usage_of(0, 0, 0)
+        self.first_token_ms: int | None = None
+        self._parameters = engine_parameters(job.parameters)
+        self._messages = job.messages
+        self._carried = 0
+        self._mender = ToolCallMender() if self._parameters.get("tools") else None
+        self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+
+    def stop(self, why: Stop) -> None:
+        if not self._stop.done():
+            self._stop.set_result(why)
+
+    async def run(self) -> Outcome:
+        """Until the answer is complete, the engine fails, the deadline passes or somebody says stop."""
+        asking = asyncio.create_task(self._ask())
+        try:
+            either: set[asyncio.Future[Any]] = {asking, self._stop}
+            await asyncio.wait(either, timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return await asking
+            why = self._stop.result() if self._stop.done() else Stop.EXPIRED
+            await self.node.engine.abort(self._rid)
+            await asyncio.wait({asking}, timeout=_LAST_WORDS_S)
+            return _STOPPED[why]
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+    @property
+    def _rid(self) -> str:
+        """Of one length for all, because SGLang aborts by prefix; of one attempt, because a late one must not end the next."""
+        return f"{self.job.id}-{self.job.attempt}"
+
+    def _seconds_left(self) -> float | None:
+        return None if self.job.deadline_ms is None else max(0.0, (self.job.deadline_ms - now_ms()) / 1000)
+
+    async def _ask(self) -> Outcome:
+        try:
+            if self.job.attempt > 1 and await self._continue():
+                return Outcome(JobState.COMPLETED)
+            async with aclosing(self._chunks()) as chunks:
+                async for chunk in chunks:
+                    self._take(chunk)
+        except Fenced:
+            return _STOPPED[Stop.LOST]
+        except EngineLost as error:
+            self.node.engine_lost()
+            return Outcome(None, error)
+        except TramError as error:
+            return Outcome(JobState.FAILED, error)
+        if "abort" in self.answer.finish_reasons():
+            return Outcome(None, EngineLost("the engine aborted the request"))
+        self.relay.send_usage(self.usage)
+        return Outcome(JobState.COMPLETED)
+
+    async def _chunks(self) -> AsyncGenerator[dict[str, Any], None]:
+        """The engine's chunks; a full engine is asked again until it has room."""
+        salt = await self.node.cache_salt(self.job.account_id)
+        for refusals in count():
+            stream = self.node.engine.stream(self._parameters, self._messages, rid=self._rid, cache_salt=salt)
+            try:
+                async with aclosing(stream) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            except EngineBusy:
+                await asyncio.sleep(_BUSY_PAUSES_S[min(refusals, len(_BUSY_PAUSES_S) - 1)])
+            else:
+                return
+
+    def _take(self, chunk: dict[str, Any]) -> None:
+        if told := chunk.get("usage"):
+            self._count(told)
+        if not chunk.get("choices"):
+            return
+        choices = clean(chunk["choices"])
+        if self._mender is not None:
+            choices = self._mender.mend(choices)
+        if self._carried and "role" in choices[0]["delta"]:
+            return  # followers were told who speaks when the answer began
+        if choices:
+            self.first_token_ms = self.first_token_ms or now_ms()
+            self.answer.add(choices)
+            self.relay.send(choices)
+
+    def _count(self, told: dict[str, Any]) -> None:
+        """A continued answer was in part the engine's prompt: those tokens are counted where they belong."""
+        prompt, made = told.get("prompt_tokens") or 0, told.get("completion_tokens") or 0
+        cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        self.usage = usage_of(prompt - self._carried, made + self._carried, min(cached, prompt - self._carried))
+
+    async def _continue(self) -> bool:
+        """Takes up what earlier attempts have sent, where that is possible; True: there was nothing left to ask."""
+        sent = self.relay.carry_on(await self._sent_before())
+        if not sent:
+            return False
+        if not self._continuable() or [] in sent or not await self.node.engine.is_sglang():
+            self.relay.restart()
+            return False
+        for choices in sent:
+            self.answer.add(choices)
+        self._carried = len(sent) - 1  # a chunk a token, but for the one that says who speaks
+        self._messages = [*self.job.messages, {"role": "assistant", "content": self.answer.text()}]
+        self._parameters |= {"continue_final_message": True} | self._tokens_left()
+        return all(self.answer.finish_reasons())
+
+    async def _sent_before(self) -> Sequence[Entry]:
+        try:
+            return await take_over(self.node.redis, self.job.id, self.job.attempt)
+        except (Unavailable, Interrupted):  # what was sent is gone: nobody can be told more of it
+            return ()
+
+    def _continuable(self) -> bool:
+        wanted = self._parameters
+        plain = not wanted.get("tools") and (wanted.get("response_format") or {}).get("type") in {None, "text"}
+        return plain and wanted.get("n") in {None, 1} and not wanted.get("logprobs")
+
+    def _tokens_left(self) -> dict[str, int]:
+        limit = self._parameters.get("max_completion_tokens")
+        return {} if limit is None else {"max_completion_tokens": max(1, limit - self._carried)}
+
+
+def engine_failure(error: BaseException) -> TramError:
+    """What an attempt that broke in our own code tells the caller: nothing of the exception's text."""
+    return error if isinstance(error, TramError) else EngineError("the attempt failed; the server's log says why")

@@ -1,0 +1,140 @@
+"""How do webhooks leave the house?  Rounds: take what is due, send it, write down what came of it.
+
+No queue of its own: the rows have due times, a round finds them, and a nudge from whoever ended a job starts the next round at once.
+A hundred endings cost one query, not a hundred messages.  A receiver that hangs holds its own few places only.
+"""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from urllib.parse import urlsplit
+
+from sqlalchemy.orm import Session
+
+from infra.database import Database
+from infra.objects import ObjectStore
+from infra.outbound import Outbound, Unreachable
+from models import accounts, deliveries
+from models.deliveries import Outcome, Taken
+from models.errors import NotFound, Unavailable
+from models.packing import unpack
+from models.tables.jobs import Job
+from models.webhooks import event_body, sign
+from models.wire.jobs import job_view
+from workers.node import now_ms
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 64
+AT_ONCE_A_HOST = 16
+"""A receiver that takes its 15 seconds each time must leave room for the others."""
+
+
+@dataclass
+class Deliverer:
+    database: Database
+    objects: ObjectStore
+    outbound: Outbound
+    _sending: set[asyncio.Task[None]] = field(default_factory=set)
+    _hosts: Counter[str] = field(default_factory=Counter)
+
+    async def round(self) -> None:
+        """Starts sending what is due, as far as there is room."""
+        room = AT_ONCE - len(self._sending)
+        if room <= 0:
+            return
+        due = await self.database.read(partial(deliveries.due, now_ms=now_ms(), limit=4 * AT_ONCE))
+        chosen = self._chosen(due, room)
+        taken = await asyncio.gather(*(self._take(delivery_id) for delivery_id in chosen))
+        for delivery in taken:
+            if delivery is not None:
+                self._start(delivery)
+
+    async def close(self) -> None:
+        """What is under way is given up; its due time brings it back."""
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+
+    def _chosen(self, due: "list[deliveries.Due]", room: int) -> list[str]:
+        hosts = self._hosts.copy()
+        chosen: list[str] = []
+        for delivery in due:
+            host = _host(delivery.url)
+            if hosts[host] < AT_ONCE_A_HOST and len(chosen) < room:
+                hosts[host] += 1
+                chosen.append(delivery.id)
+        return chosen
+
+    async def _take(self, delivery_id: str) -> Taken | None:
+        return await self.database.write(partial(deliveries.take, delivery_id=delivery_id, now_ms=now_ms()))
+
+    def _start(self, taken: Taken) -> None:
+        host = _host(taken.url)
+        self._hosts[host] += 1
+        task = asyncio.create_task(self._send(taken))
+        self._sending.add(task)
+
+        def done(ended: "asyncio.Task[None]") -> None:
+            self._sending.discard(ended)
+            self._hosts[host] -= 1
+            if not ended.cancelled() and (error := ended.exception()):
+                log.error("a delivery broke", exc_info=error)
+
+        task.add_done_callback(done)
+
+    async def _send(self, taken: Taken) -> None:
+        outcome = await self._attempt(taken)
+        settle = partial(
+            deliveries.settle,
+            taken=taken,
+            outcome=outcome,
+            now_ms=now_ms(),
+            jitter=random.uniform(-1, 1),  # noqa: S311
+        )
+        await self.database.write(settle)
+
+    async def _attempt(self, taken: Taken) -> Outcome:
+        job, secrets = await self.database.read(partial(_facts, taken=taken))
+        body = await self._body(taken, job)
+        started = now_ms()
+        headers = sign(tuple(secrets), taken.event_id, started // 1000, body) | {"content-type": "application/json"}
+        try:
+            answer = await self.outbound.post(taken.url, body, headers)
+        except Unreachable as error:
+            took = now_ms() - started
+            return Outcome(started, took, None, error.reason == "timeout", str(error)[:300], None, None)
+        excerpt = answer.excerpt
+        return Outcome(started, answer.duration_ms, answer.status, False, None, excerpt, answer.retry_after_s)
+
+    async def _body(self, taken: Taken, job: Job) -> bytes:
+        """The same bytes at every attempt: all of it was settled when the job ended."""
+        data = job_view(job)
+        result = await self._result(job)
+        if result is not None:
+            data["result"] = result["completion"]
+        at = datetime.fromtimestamp(taken.created_ms / 1000, UTC)
+        return event_body(taken.event_id, taken.type, at, data, result_url=f"/v1/jobs/{job.id}")
+
+    async def _result(self, job: Job) -> "dict[str, object] | None":
+        if job.result_key is None:
+            return job.result
+        try:
+            found: dict[str, object] = unpack(await self.objects.get(job.result_key))
+        except (NotFound, Unavailable) as error:
+            log.warning("the result of %s cannot be read, so its webhook goes without: %s", job.id, error.message)
+            return None
+        return found
+
+
+def _facts(session: Session, taken: Taken) -> tuple[Job, list[str]]:
+    secrets = accounts.signing_secrets(session, taken.account_id, now_ms())
+    return session.get_one(Job, taken.job_id), secrets
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc

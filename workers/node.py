@@ -1,0 +1,160 @@
+"""What does a worker process hold, and who watches over the jobs in its hands?
+
+One node a process: the connections every attempt uses, the attempts that run now, and two watchers.  `renewing` extends the
+leases of all of them in one statement and learns of wishes to cancel; `listening` hears those wishes at once.  Losing the
+second costs seconds, losing the first costs the lease, and then another worker takes over.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+
+from redis.asyncio import Redis
+
+from infra.broker import Publisher
+from infra.database import Database
+from infra.engine.client import EngineClient
+from infra.objects import ObjectStore
+from infra.redis import CANCEL_CHANNEL, FAULTS, NUDGE_CHANNEL, WORKER
+from infra.token_stream import TokenWriter
+from models import ids, jobs
+from models.errors import Unavailable
+from models.prefix import cache_salt
+from models.tables.access import Account
+
+log = logging.getLogger(__name__)
+
+RENEW_S = 3.0
+"""A quarter of the lease: three renewals may fail before it is lost."""
+_ENGINE_POLL_S = 0.25
+_RECONNECT_S = 0.5
+
+
+class Stop(StrEnum):
+    """Why an attempt is told to stop."""
+
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    LOST = "lost"
+    """The lease is somebody else's: nothing may be written any more."""
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def node_name() -> str:
+    """Unique to one start of one process, so a lease never passes to a successor by accident."""
+    return f"{socket.gethostname()[:40]}-{os.getpid()}-{ids.suffix()[-8:]}"
+
+
+@dataclass
+class Node:
+    database: Database
+    redis: "Redis"
+    stream: TokenWriter
+    objects: ObjectStore
+    engine: EngineClient
+    publisher: Publisher
+    name: str = field(default_factory=node_name)
+    running: dict[str, tuple[int, Callable[[Stop], None]]] = field(default_factory=dict)
+    """Job id to its attempt number and the way to stop it."""
+    _salts: dict[str, str] = field(default_factory=dict)
+    _engine_up: bool = False
+    _engine_poll: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def engine_ready(self) -> None:
+        """Returns once the engine takes requests; a job is claimed only then."""
+        if self._engine_up:
+            return
+        async with self._engine_poll:
+            while not self._engine_up:
+                self._engine_up = await self.engine.is_ready()
+                if not self._engine_up:
+                    await asyncio.sleep(_ENGINE_POLL_S)
+
+    def engine_lost(self) -> None:
+        self._engine_up = False
+
+    async def cache_salt(self, account_id: str) -> str:
+        salt = self._salts.get(account_id)
+        if salt is None:
+            account = await self.database.read(lambda session: session.get_one(Account, account_id))
+            salt = self._salts[account_id] = cache_salt(account.salt)
+        return salt
+
+    async def nudge_deliveries(self) -> None:
+        """Tells the deliverer not to wait for its next round; it comes round without being told."""
+        try:
+            await self.redis.publish(NUDGE_CHANNEL, b"")
+        except FAULTS:
+            log.info("could not nudge the deliverer; its next round finds the delivery")
+
+
+@asynccontextmanager
+async def watched(node: Node) -> AsyncIterator[Node]:
+    """Runs the node's watchers as long as the block lasts."""
+    watchers = [asyncio.create_task(_renewing(node)), asyncio.create_task(_listening(node))]
+    try:
+        yield node
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+
+
+async def _renewing(node: Node) -> None:
+    since = time.time()
+    while True:
+        await _announce(node, since)
+        await asyncio.sleep(RENEW_S)
+        held = {job_id: attempt for job_id, (attempt, _) in node.running.items()}
+        if held:
+            await _renew(node, held)
+
+
+async def _announce(node: Node, since: float) -> None:
+    told = json.dumps({"since": since, "running": len(node.running)})
+    try:
+        await node.redis.set(WORKER + node.name, told, ex=int(4 * RENEW_S))
+    except FAULTS:
+        log.info("Redis is away: this worker cannot show itself")
+
+
+async def _renew(node: Node, held: dict[str, int]) -> None:
+    try:
+        verb = partial(jobs.renew, worker=node.name, ids=list(held), now_ms=now_ms())
+        renewed = {row.id: row for row in await node.database.write(verb)}
+    except Unavailable:
+        log.warning("could not renew %d leases: the database does not answer", len(held))
+        return
+    for job_id, attempt in held.items():
+        row = renewed.get(job_id)
+        if row is None or row.attempt != attempt:
+            _stop(node, job_id, Stop.LOST)
+        elif row.cancel_requested:
+            _stop(node, job_id, Stop.CANCELLED)
+
+
+async def _listening(node: Node) -> None:
+    while True:
+        try:
+            async with node.redis.pubsub(ignore_subscribe_messages=True) as channel:
+                await channel.subscribe(CANCEL_CHANNEL)
+                async for message in channel.listen():
+                    _stop(node, message["data"].decode(), Stop.CANCELLED)
+        except FAULTS:
+            await asyncio.sleep(_RECONNECT_S)
+
+
+def _stop(node: Node, job_id: str, why: Stop) -> None:
+    if job_id in node.running:
+        node.running[job_id][1](why)

@@ -1,0 +1,61 @@
+"""How does an attempt's answer leave the worker?  Numbered chunks into the job's token stream, and a copy kept for the result.
+
+On the path of every token: one dump of the choices, two lists, one buffer.  Numbers run through all attempts that continue one
+another, so a follower's place in the stream outlives a worker.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from infra.token_stream import Entry, TokenWriter
+from models.jobs import Claimed
+from models.wire.ending import StreamEnd
+from models.wire.stream import RESTART, Frame
+from workers.node import now_ms
+
+
+class Relay:
+    def __init__(self, writer: TokenWriter, job: Claimed) -> None:
+        options = job.parameters.get("stream_options") or {}
+        self._include_usage = bool(options.get("include_usage"))
+        self._frame = Frame(
+            job_id=job.id, model=job.model, created_s=job.created_ms // 1000, include_usage=self._include_usage
+        )
+        self._writer, self._job = writer, job
+        self.sequence = 0
+        self.chunks: list[bytes] = []
+        """The choices of every chunk sent, as JSON: what a later follower is told again."""
+        self.times_ms: list[int] = []
+
+    def send(self, choices: list[dict[str, Any]]) -> None:
+        text = orjson.dumps(choices)
+        self.chunks.append(text)
+        self.times_ms.append(now_ms())
+        self._append(self._frame.chunk(text))
+
+    def send_usage(self, usage: dict[str, Any]) -> None:
+        if self._include_usage:
+            self._append(self._frame.usage(usage))
+
+    async def end(self, ending: StreamEnd) -> None:
+        await self._writer.end(self._job.id, self._job.attempt, self.sequence + 1, ending.dump())
+
+    def carry_on(self, entries: Sequence[Entry]) -> list[list[dict[str, Any]]]:
+        """Goes on behind what earlier attempts have sent; the choices of each of their chunks."""
+        sent = [orjson.loads(chunk).get("choices") for entry in entries for chunk in entry.chunks]
+        self.chunks += [orjson.dumps(choices) for choices in sent]
+        self.times_ms += [now_ms()] * len(sent)
+        self.sequence += len(sent)
+        return [choices or [] for choices in sent]
+
+    def restart(self) -> None:
+        """Tells followers that what came before is void."""
+        self.chunks.append(b"null")
+        self.times_ms.append(now_ms())
+        self._append(RESTART)
+
+    def _append(self, chunk: bytes) -> None:
+        self.sequence += 1
+        self._writer.append(self._job.id, self._job.attempt, self.sequence, chunk)

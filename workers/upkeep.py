@@ -1,0 +1,198 @@
+"""The upkeep process: what has come due, though nobody asked?  `python -m workers.upkeep`.
+
+Sweeps over due-time columns, each a small transaction of compare-and-sets, so any number of these processes may run.  Needs the
+database; without Redis it goes on, and what it could not publish comes due again.
+"""
+
+import asyncio
+import logging
+import secrets
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from redis.asyncio import Redis
+
+from infra import redis
+from infra.broker import Publisher, TaskName, celery_app, depth
+from infra.database import Database
+from infra.objects import ObjectStore, open_store
+from infra.outbound import Outbound
+from infra.settings import Settings
+from infra.telemetry import set_up_logging
+from infra.token_stream import TokenWriter
+from models import jobs
+from models.errors import EngineLost, Expired, TramError
+from models.jobs import Moved
+from models.lifecycle import JobState
+from models.wire.ending import StreamEnd
+from workers.deliver import Deliverer
+from workers.node import now_ms
+
+log = logging.getLogger(__name__)
+
+_LOST = EngineLost("the worker was lost and no attempt is left")
+_LATE = Expired("the deadline passed before a worker was free")
+_RECONNECT_S = 0.5
+
+
+@dataclass
+class Upkeep:
+    database: Database
+    redis: "Redis"
+    stream: TokenWriter
+    objects: ObjectStore
+    publisher: Publisher
+    deliverer: Deliverer
+    _due: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def reclaim(self) -> None:
+        """Jobs of workers that fell silent go back to their queues."""
+        moved = await self.database.write(partial(jobs.reclaim, now_ms=now_ms(), error=_LOST.as_json()))
+        for move in moved:
+            log.warning("job %s was lost by its worker and is now %s", move.id, move.state)
+        await self._follow_up(moved, _LOST)
+
+    async def expire(self) -> None:
+        """Queued jobs past their deadline end."""
+        moved = await self.database.write(partial(jobs.expire_queued, now_ms=now_ms(), error=_LATE.as_json()))
+        await self._follow_up(moved, _LATE)
+
+    async def republish(self) -> None:
+        """Queued jobs whose message the broker has lost are published again.
+
+        Redis that has lost its mark has lost all; else a queue that holds fewer messages than jobs wait for it has lost some.
+        A message too many finds nothing to claim.
+        """
+        fresh = await self.redis.set(redis.MARK, secrets.token_hex(8), nx=True)
+        doubtful = await self.database.read(partial(jobs.doubtful, now_ms=now_ms(), everything=bool(fresh)))
+        if not doubtful:
+            return
+        waiting = await self.database.read(jobs.waiting)
+        held = {queue: await depth(self.redis, queue) for queue in {move.queue for move in doubtful}}
+        for move in doubtful:
+            if held[move.queue] < waiting[move.queue]:
+                self.publisher.publish_soon(TaskName.GENERATE, move.queue, move.id)
+        lost = Counter(move.queue for move in doubtful if held[move.queue] < waiting[move.queue])
+        for queue, count in lost.items():
+            log.info("published %d jobs of %s again", count, queue)
+        await self.database.write(partial(jobs.reassured, ids=[move.id for move in doubtful], now_ms=now_ms()))
+
+    async def forget(self) -> None:
+        """Answers that were not to be stored go."""
+        for key in await self.database.write(partial(jobs.forget, now_ms=now_ms())):
+            await self.objects.delete(key)
+
+    async def deliver(self) -> None:
+        await self.deliverer.round()
+
+    def nudge(self) -> None:
+        self._due.set()
+
+    async def nudged(self, seconds: float) -> None:
+        """Returns at a nudge, or after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._due.wait()
+        except TimeoutError:
+            return
+        self._due.clear()
+
+    async def _follow_up(self, moved: list[Moved], error: TramError) -> None:
+        for move in moved:
+            if move.state is JobState.QUEUED:
+                self.publisher.publish_soon(TaskName.GENERATE, move.queue, move.id)
+            else:
+                await self.stream.end(move.id, move.attempt, 1, StreamEnd(move.state, error.as_json()).dump())
+        if moved:
+            self.nudge()
+
+
+Sweep = Callable[[Upkeep], Awaitable[None]]
+
+SWEEPS: tuple[tuple[Sweep, float], ...] = (
+    (Upkeep.reclaim, 1.0),  # a lease of 12 s and this: a lost job runs again within 15 s
+    (Upkeep.expire, 1.0),
+    (Upkeep.republish, 1.0),
+    (Upkeep.forget, 10.0),
+)
+DELIVERY_ROUND_S = 1.0
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    async with opened(settings) as upkeep:
+        loops = [asyncio.create_task(_sweeping(upkeep, sweep, every_s)) for sweep, every_s in SWEEPS]
+        loops += [asyncio.create_task(_delivering(upkeep)), asyncio.create_task(_listening(upkeep))]
+        await stop.wait()
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Upkeep]:
+    async with AsyncExitStack() as stack:
+        database = Database(settings.database)
+        database.open()
+        stack.callback(database.close)
+        connection = redis.client(settings.redis)
+        stack.push_async_callback(connection.aclose)
+        stream, objects = TokenWriter(connection), open_store(settings.objects)
+        outbound = Outbound(settings.webhook_networks)
+        for part in (stream, objects, outbound):
+            await part.open()
+            stack.push_async_callback(part.close)
+        publisher = Publisher(celery_app(settings.redis))
+        publisher.start()
+        stack.callback(publisher.close)
+        deliverer = Deliverer(database, objects, outbound)
+        stack.push_async_callback(deliverer.close)
+        yield Upkeep(database, connection, stream, objects, publisher, deliverer)
+
+
+async def _sweeping(upkeep: Upkeep, sweep: Sweep, every_s: float) -> None:
+    while True:
+        await _guarded(upkeep, sweep)
+        await asyncio.sleep(every_s)
+
+
+async def _delivering(upkeep: Upkeep) -> None:
+    while True:
+        await _guarded(upkeep, Upkeep.deliver)
+        await upkeep.nudged(DELIVERY_ROUND_S)
+
+
+async def _guarded(upkeep: Upkeep, sweep: Sweep) -> None:
+    """A sweep that fails is tried again at its next turn: whatever it is, the others must go on."""
+    try:
+        await sweep(upkeep)
+    except (TramError, *redis.FAULTS) as error:
+        log.warning("%s could not run: %s", sweep.__name__, error)
+    except Exception:
+        log.exception("%s broke", sweep.__name__)
+
+
+async def _listening(upkeep: Upkeep) -> None:
+    while True:
+        try:
+            async with upkeep.redis.pubsub(ignore_subscribe_messages=True) as channel:
+                await channel.subscribe(redis.NUDGE_CHANNEL)
+                async for _ in channel.listen():
+                    upkeep.nudge()
+        except redis.FAULTS:
+            await asyncio.sleep(_RECONNECT_S)
+
+
+async def main() -> None:
+    settings, stop = Settings(), asyncio.Event()
+    set_up_logging(settings.log_level)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await run(settings, stop)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
