@@ -1,14 +1,16 @@
 # What can be done in a clone?  `make` lists it.
 #
-# Relies on Python 3.11 to 3.13 with pip and on a package index that pip can reach; needs no root and leaves everything it
-# makes in this directory.  Every version is pinned: uv here, all else with its hashes in the lock files.
+# Relies on Python 3.11 to 3.13 with pip, and on a package index that pip can reach; needs no root.  Every version is pinned:
+# uv's here, all others with their hashes in the lock files.
 
 PYTHON ?= python3
 UV_VERSION := 0.13.8
 
 BIN := .venv/bin
 UV := .tools/bin/uv
+UV_INSTALLED := .tools/uv-$(UV_VERSION).dist-info
 PYTEST := $(BIN)/pytest -n 2
+LOCKS_IN_STEP := .venv/locks-in-step
 CACHES := .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage dist
 
 # Compiled files make every later start quicker; an environment that happens to be active is not ours.
@@ -38,14 +40,14 @@ up: setup ## start the service
 bench: setup ## measure what the service adds to the engine
 	@$(BIN)/python benchmarks/overhead.py
 
-check: setup $(BIN)/.locks-in-step ## lint, format, types, floors, lock files
+check: setup $(LOCKS_IN_STEP) ## lint, format, types, floors, lock files
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lock: $(UV) ## resolve anew what pyproject.toml asks for, keeping the versions that still fit
-	$(call resolve,.)
+lock: $(UV_INSTALLED) ## resolve anew what pyproject.toml asks for, keeping the versions that still fit
+	@$(call resolve,.)
 
 clean: ## remove what setup, the checks and the demo made; data of `make up` stays
 	rm -rf .venv .venv-engine .venv-engine.lock .venv-engine.part .tools .tram-demo $(CACHES)
@@ -64,7 +66,7 @@ $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13
 endef
 
 environment:
-	@$(MAKE) --no-print-directory $(UV) || echo "uv could not be had; going on with pip, which is slower" >&2
+	@[ -d $(UV_INSTALLED) ] || $(MAKE) --no-print-directory $(UV_INSTALLED) || echo "going on without uv, which is slower" >&2
 	@echo "making .venv"
 	@if [ -x $(UV) ]; then $(with_uv); else $(with_pip); fi
 	@$(FINGERPRINT) > $(STAMP)
@@ -84,27 +86,30 @@ $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements
 $(BIN)/python -m pip install --quiet --no-deps --editable .
 endef
 
-# A folder of our own is what Debian's "externally managed" Python lets pip write to; PIP_USER and the like would get in the way.
-$(UV): export PIP_USER := 0
-$(UV): export PIP_REQUIRE_VIRTUALENV := 0
-$(UV): Makefile
+# A folder of our own, since Debian keeps pip out of its Python ("externally managed"); a user's pip settings would clash with it.
+$(UV_INSTALLED):
 	@$(require_python)
 	@"$(base_python)" -m pip --version >/dev/null 2>&1 || { \
 		echo "$(PYTHON) has no pip. On Debian and Ubuntu: apt-get install python3-pip python3-venv" >&2; exit 1; }
 	@echo "fetching uv $(UV_VERSION)"
-	@"$(base_python)" -m pip install --quiet --disable-pip-version-check --upgrade --target .tools uv==$(UV_VERSION)
-	@touch $@
+	@PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 "$(base_python)" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+		--upgrade --target .tools uv==$(UV_VERSION)
 
 # --- lock files --------------------------------------------------------------------------------------------------------
 
-# For the oldest Python, whatever runs it; with hashes and without addresses.
+# For the oldest Python, whichever runs it; with hashes and without addresses.
+COMPILE := $(UV) pip compile pyproject.toml --python-version 3.11 --universal --generate-hashes \
+	--no-header --no-annotate --quiet
+
 define resolve
-$(UV) pip compile pyproject.toml --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --quiet \
-	--output-file $(1)/requirements.lock
-$(UV) pip compile pyproject.toml --python-version 3.11 --universal --generate-hashes --no-header --no-annotate --quiet \
-	--group dev --constraints $(1)/requirements.lock --output-file $(1)/requirements-dev.lock
+$(COMPILE) --output-file $(1)/requirements.lock && \
+$(COMPILE) --group dev --constraints $(1)/requirements.lock --output-file $(1)/requirements-dev.lock
 endef
 
-$(BIN)/.locks-in-step: SCRATCH := $(shell mktemp -d)
-$(BIN)/.locks-in-step: pyproject.toml requirements.lock requirements-dev.lock | setup
-	x
+$(LOCKS_IN_STEP): SCRATCH := .tools/locks
+$(LOCKS_IN_STEP): pyproject.toml requirements.lock requirements-dev.lock | setup $(UV_INSTALLED)
+	@mkdir -p $(SCRATCH) && cp requirements.lock requirements-dev.lock $(SCRATCH)
+	@$(call resolve,$(SCRATCH))
+	@for lock in requirements.lock requirements-dev.lock; do \
+		diff $$lock $(SCRATCH)/$$lock || { echo "$$lock is not what pyproject.toml asks for: make lock" >&2; exit 1; }; done
+	@touch $@

@@ -28,7 +28,7 @@ async def cancel(state: State, account_id: str, job_id: str) -> Moved | None:
             await state.redis.publish(CANCEL_CHANNEL, job_id)
         elif moved.state is JobState.CANCELLED:
             end = StreamEnd(JobState.CANCELLED, Cancelled("the job was cancelled").as_json())
-            await state.writer.end(job_id, moved.attempt, 1, end.dump())
+            await state.writer.end(*moved.epilogue, end.dump())
             await state.redis.publish(NUDGE_CHANNEL, b"")
     except FAULTS:
         log.warning("Redis is away: the end of %s is told when its row is looked at", job_id)

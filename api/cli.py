@@ -5,17 +5,20 @@ people, through rich, and errors are one line that says what to do.
 """
 
 import asyncio
+import json
 import os
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from api import stack, up
+from api.caller import ServiceClient
 from infra.database import Database, migrate
 from infra.engine import environment
 from infra.settings import Settings
@@ -74,6 +77,25 @@ def migrate_() -> None:
     console.print(f"The database is up to date.{f' First API key: {first}' if first else ''}", highlight=False)
 
 
+@app.command()
+def replay(
+    source: Annotated[str, typer.Argument(help="A job (job_…), a completion (chatcmpl-…) or a conversation (conv_…)")],
+    model: Annotated[str | None, typer.Option(help="Another model than the recorded one")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option(help="A parameter to change, as name=JSON; may be repeated")
+    ] = None,
+    key: Annotated[str, typer.Option(envvar="TRAM_API_KEY", help="API key")] = "",
+    url: Annotated[str, typer.Option(help="Where the API is; left out: here")] = "",
+) -> None:
+    """Ask recorded turns again and compare the answers."""
+    settings = Settings()
+    client = ServiceClient(url or f"http://{settings.host}:{settings.port}", key or settings.api_key)
+    with console.status("replaying"):
+        view = client.replay(source, model, dict(_parameter(text) for text in override or ()))
+    _show_replay(view)
+    raise typer.Exit(0 if view["verdict"] == "identical" else 2)
+
+
 @keys.command("create")
 def create_key(
     name: Annotated[str, typer.Argument(help="What it is for")] = "default",
@@ -112,6 +134,24 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="As `tram keys list` s
 def install_engine() -> None:
     """Build the environment SGLang runs in."""
     environment.build(Settings().engine_environment, lambda line: console.print(line, highlight=False))
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        raise typer.BadParameter(f"{text!r}: write name=JSON, such as temperature=0.7 or stop='[\"END\"]'") from None
+
+
+def _show_replay(view: dict[str, Any]) -> None:
+    table = Table("turn", "verdict", "recorded", "replayed")
+    for turn in view["turns"]:
+        parting = turn["first_difference"] or {"recorded": turn["source_output"], "replayed": turn["target_output"]}
+        shown = [escape(str(parting[side] or "")[:60]) for side in ("recorded", "replayed")]
+        table.add_row(turn["source_job_id"], turn["verdict"], *shown)
+    console.print(table)
+    console.print(f"{view['id']}: {view['verdict']}", highlight=False)
 
 
 def _become(command: tuple[str, ...]) -> None:

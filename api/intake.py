@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from api.deps import State, now_ms
 from infra.broker import TaskName
 from infra.outbound import check_url
+from infra.telemetry import JOBS_ACCEPTED
 from models import ids, jobs, transcripts
 from models.accounts import Caller
 from models.cards.card import Card, resolve
@@ -47,6 +48,7 @@ async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door)
     job = await prepare(state, caller, body, door)
     await state.database.write(partial(jobs.submit, jobs=[job]))
     publish(state, [job])
+    JOBS_ACCEPTED.labels(door).inc()
     return job
 
 
@@ -56,7 +58,7 @@ async def prepare(
     """All that can be refused is refused here; nothing is written."""
     _validate(body, JobRequest if door is Door.JOB else ChatRequest)
     card = served(state, body.get("model"))
-    messages = body["messages"]
+    messages = [_as_system(message) for message in body["messages"]]
     await _fits(state, card, messages, body)
     created = now_ms()
     conversation = lineage.conversation_id if lineage else body.get("conversation_id")
@@ -119,6 +121,11 @@ def _validate(body: dict[str, Any], kind: type[ChatRequest]) -> None:
         raise explain(error, body) from None
 
 
+def _as_system(message: dict[str, Any]) -> dict[str, Any]:
+    """OpenAI's newer name for the system's role, which no template of Mistral's knows."""
+    return message | {"role": "system"} if message["role"] == "developer" else message
+
+
 def _parameters(card: Card, body: dict[str, Any]) -> dict[str, Any]:
     """What was asked for, and the card's word where the request is silent: a replay needs both."""
     asked = {key: value for key, value in body.items() if key not in _NOT_PARAMETERS and value is not None}
@@ -129,7 +136,7 @@ async def _fits(state: State, card: Card, messages: list[dict[str, Any]], body: 
     """Over-long prompts are refused before they queue, where the card's tokenizer is at hand."""
     if state.counter is None or sum(len(str(message.get("content"))) for message in messages) < COUNT_FROM_CHARACTERS:
         return
-    tokens = await asyncio.to_thread(state.counter.count, messages, body.get("tools"))
+    tokens = await asyncio.to_thread(state.counter.count, messages, body.get("tools"), body.get("tool_choice"))
     if tokens >= card.context_tokens:
         raise ContextLengthExceeded(
             f"this model's maximum context length is {card.context_tokens} tokens, "

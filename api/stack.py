@@ -13,7 +13,6 @@ from pathlib import Path
 import aiohttp
 
 from infra import redis, redis_server
-from infra.broker import worker_arguments
 from infra.engine import environment, server
 from infra.processes import Child
 from infra.settings import Settings
@@ -63,8 +62,14 @@ def worker_child(settings: Settings, card: Card, engine_url: str, *, needs: tupl
 
 
 def worker_command(settings: Settings, card: Card) -> tuple[str, ...]:
-    concurrency = settings.concurrency or card.concurrency
-    return (sys.executable, *worker_arguments("workers.app", [queue_for(card.id)], concurrency))
+    concurrency = str(settings.concurrency or card.concurrency)
+    options = ("--concurrency", concurrency, "--queues", queue_for(card.id))
+    quiet = (
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+    )  # workers meet in the database, not in Redis
+    return (sys.executable, "-m", "celery", "--quiet", "--app", "workers.app", "worker", *options, *quiet)
 
 
 def worker_variables(settings: Settings, card: Card, engine_url: str) -> dict[str, str | None]:

@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from celery import Celery
 from celery.app.amqp import AMQP
+from kombu.common import ignore_errors
 from kombu.connection import Connection
 from redis.asyncio import Redis
 
@@ -77,8 +78,8 @@ _SERIALISING = {
 # running tasks their failed acknowledgements fill the prefetch window for good.  So messages are spent when taken, and the
 # window is the number of tasks that run.
 _CONSUMING = {
-    "task_acks_late": False,
-    "worker_disable_prefetch": True,
+    "task_acks_late": True,
+    "worker_disable_prefetch": False,
     "worker_prefetch_multiplier": 1,
     "worker_enable_prefetch_count_reduction": False,
     "worker_cancel_long_running_tasks_on_connection_loss": True,  # concerns late acknowledgement only; False warns each time
@@ -96,7 +97,7 @@ _CONNECTING = {
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,  # for ever: a worker without a broker waits for it
     "broker_transport_options": {
-        "ack_emulation": False,
+        
         "priority_steps": [0],  # each step is one more key to wait on, for each queue
         "socket_timeout": _SOCKET_S,
         "socket_connect_timeout": _SOCKET_S,
@@ -235,9 +236,8 @@ class Publisher:
 
     def _disconnect(self) -> None:
         if self._producer is not None:
-            with suppress(Exception):  # it is given up because it is broken
-                self._producer.connection.release()
-            self._producer = None
+            connection, self._producer = self._producer.connection, None
+            ignore_errors(connection, connection.release)  # of its own kind only: it may be given up because it is broken
 
     def _waiting(self) -> Iterator[_Order]:
         with suppress(Empty):

@@ -103,6 +103,11 @@ class Moved:
     queue: str
     state: JobState
 
+    @property
+    def epilogue(self) -> tuple[str, int, int]:
+        """Job, attempt and number of an end that no attempt has written: behind all that any attempt may have."""
+        return self.id, self.attempt + 1, 1
+
 
 def submit(session: Session, jobs: Iterable[NewJob]) -> None:
     rows = [

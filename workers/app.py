@@ -19,7 +19,8 @@ from infra.telemetry import set_up_logging
 from infra.token_stream import TokenWriter
 from workers.generate import generate
 from workers.node import Node, watched
-from workers.task import prepare, register
+from workers.pool import prepare
+from workers.task import register
 
 settings = Settings()
 app = celery_app(settings.redis)

@@ -99,7 +99,7 @@ class Attempt:
             self.node.engine_lost()
             return Outcome(None, error)
         except TramError as error:
-            return Outcome(JobState.FAILED, error)
+            return Outcome(None if error.retryable else JobState.FAILED, error)
         if "abort" in self.answer.finish_reasons():
             return Outcome(None, EngineLost("the engine aborted the request"))
         self.relay.send_usage(self.usage)

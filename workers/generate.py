@@ -132,7 +132,7 @@ async def announce_move(node: Node, moved: Moved | None, error: TramError) -> No
     if moved.state is JobState.QUEUED:
         node.publisher.publish_soon(TaskName.GENERATE, moved.queue, moved.id)
         return
-    await node.stream.end(moved.id, moved.attempt, 1, StreamEnd(moved.state, error.as_json()).dump())
+    await node.stream.end(*moved.epilogue, StreamEnd(moved.state, error.as_json()).dump())
     await node.nudge_deliveries()
 
 

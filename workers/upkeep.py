@@ -106,7 +106,7 @@ class Upkeep:
             if move.state is JobState.QUEUED:
                 self.publisher.publish_soon(TaskName.GENERATE, move.queue, move.id)
             else:
-                await self.stream.end(move.id, move.attempt, 1, StreamEnd(move.state, error.as_json()).dump())
+                await self.stream.end(*move.epilogue, StreamEnd(move.state, error.as_json()).dump())
         if moved:
             self.nudge()
 

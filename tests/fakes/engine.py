@@ -1,0 +1,440 @@
+"""An engine in the shape of SGLang 0.5.23, for faults and for load.  What it says was copied from a real one.
+
+    async with FakeEngine() as engine:          # or: python tests/fakes/engine.py --port 0, which prints its address as JSON
+        ...                                     # send it {"role": "user", "content": "!tokens=100 rate=50 fail_after=10"}
+        await engine.until(lambda: engine.running == 3)
+
+What it does is scripted by words after a `!`: as last user message, behind the model's name, or for all as `FakeEngine("tokens=9")`.
+
+    tokens=16       how many it would say: "token 1 token 2 …"; max_tokens cuts it
+    rate=0          tokens a second; 0: as fast as it can
+    first=0         seconds until the first
+    fail_after=N    drops the connection after N tokens
+    status=503      answers with this status and an error
+    error_event     its queue is full: an error event where a stream was asked for, else 503
+    hang            says nothing until it is aborted or left
+    die             ends, after `fail_after` tokens if that is given: the process, or in process its port and connections
+
+`continue_final_message` goes on counting where the last message stopped.  As a process it tells what it has seen at GET /_state,
+GET /_requests, and GET /_wait?running=0&min_finished=5&timeout_s=10 (the state once it is so, or 408).
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+from urllib.parse import parse_qsl
+
+import orjson
+
+BURST = 64
+"""Tokens said in one go when none are paced; between two bursts others are served."""
+KEEP = 1000
+PHRASES = {200: "OK", 400: "Bad Request", 404: "Not Found", 408: "Request Timeout", 503: "Service Unavailable"}
+FULL = {"object": "error", "message": "The request queue is full.", "type": "503", "param": None, "code": 503}
+KINDS: dict[str, Callable[[str], object]] = {
+    "tokens": int,
+    "rate": float,
+    "first": float,
+    "fail_after": int,
+    "status": int,
+}
+FLAGS = ("error_event", "hang", "die")
+
+
+@dataclass(frozen=True)
+class Script:
+    tokens: int = 16
+    rate: float = 0.0
+    first: float = 0.0
+    fail_after: int | None = None
+    status: int = 200
+    error_event: bool = False
+    hang: bool = False
+    die: bool = False
+
+    def read(self, words: str) -> Self:
+        """This one as changed by `words`.  Raises ValueError for one that means nothing."""
+        changes: dict[str, Any] = {}
+        for word in words.split():
+            name, _, value = word.partition("=")
+            if name not in KINDS and word not in FLAGS:
+                raise ValueError(f"the script says {word!r}, which means nothing")
+            changes[name] = word in FLAGS or KINDS[name](value)
+        return replace(self, **changes) if changes else self
+
+
+@dataclass(frozen=True)
+class Aborted:
+    rid: str
+    by: str
+    """`request` (/abort_request) or `disconnect`."""
+    at_s: float
+    tokens: int
+
+
+class Answer:
+    """One generation: says its tokens by the clock of the loop, without a task of its own."""
+
+    def __init__(self, engine: "FakeEngine", link: "Link", body: dict[str, Any], script: Script) -> None:
+        self.engine, self.link, self.script, self.body = engine, link, script, body
+        count = body.get("n") or 1
+        # As the real one: several choices get ids of their own, and `rid` is lost.
+        self.ids = (
+            [body.get("rid") or secrets.token_hex(16)] if count == 1 else [secrets.token_hex(16) for _ in range(count)]
+        )
+        self.begun = self.said = _begun(body)
+        allowed = body.get("max_completion_tokens") or body.get("max_tokens") or script.tokens
+        self.last = min(script.tokens, self.begun + allowed)
+        self.reason = "stop" if self.last == script.tokens else "length"
+        self.breaks_at = self.begun + script.fail_after if script.fail_after is not None else None
+        self.prompt_tokens, self.cached_tokens = engine.remember(body)
+        common = (
+            f'"created":{int(time.time())},"model":{orjson.dumps(body.get("model", engine.model)).decode()},"choices":['
+        )
+        self.heads = [
+            f'data: {{"id":"{name}","object":"chat.completion.chunk",{common}{{"index":{index},"delta":{{"reasoning_content":null'
+            for index, name in enumerate(self.ids)
+        ]
+        self.streams = bool(body.get("stream"))
+        self.timer: asyncio.TimerHandle | None = None
+        engine.answers.add(self)
+        if not script.hang:
+            self.due = asyncio.get_running_loop().time() + script.first
+            self._later()
+
+    def _later(self) -> None:
+        self.timer = asyncio.get_running_loop().call_at(self.due, self._step)
+
+    def _step(self) -> None:
+        ceiling = self.last if self.breaks_at is None else min(self.last, self.breaks_at)
+        until = min(ceiling, self.said + (1 if self.script.rate else BURST))
+        if self.streams and until > self.said:
+            self.link.piece("".join(self._chunks(until)).encode())
+        self.engine.tokens += (until - self.said) * len(self.ids)
+        self.said = until
+        if until == self.breaks_at:
+            self._break_off()
+        elif until == self.last:
+            self.finish(self.reason)
+        else:
+            self.due += 1 / self.script.rate if self.script.rate else 0
+            self._later()
+        self.engine.changed()
+
+    def _chunks(self, until: int) -> list[str]:
+        tail = '},"logprobs":null,"finish_reason":null,"matched_stop":null}]}\n\n'
+        first = (
+            [f'{head},"role":"assistant","content":""{tail}' for head in self.heads] if self.said == self.begun else []
+        )
+        said = [
+            f'{head},"content":"{word(number)}"{tail}'
+            for number in range(self.said + 1, until + 1)
+            for head in self.heads
+        ]
+        return first + said
+
+    def _break_off(self) -> None:
+        self.leave()
+        if self.script.die:
+            self.engine.die()
+        self.link.transport.abort()
+
+    def leave(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        self.link.answer = None
+        self.engine.answers.discard(self)
+
+    def abort(self, by: str) -> None:
+        self.engine.aborted.append(Aborted(self.ids[0], by, time.time(), self.said - self.begun))
+        if by == "request":
+            self.finish("abort")
+        else:
+            self.leave()
+        self.engine.changed()
+
+    def finish(self, reason: str) -> None:
+        self.leave()
+        self.engine.finished += 1
+        said = (self.said - self.begun) * len(self.ids)
+        usage = {
+            "prompt_tokens": self.prompt_tokens,
+            "total_tokens": self.prompt_tokens + said,
+            "completion_tokens": said,
+        }
+        usage |= {"prompt_tokens_details": {"cached_tokens": self.cached_tokens}, "reasoning_tokens": 0}
+        if self.streams:
+            self._end_stream(reason, usage)
+        else:
+            self.link.reply(200, self._whole(reason, usage))
+
+    def _end_stream(self, reason: str, usage: dict[str, Any]) -> None:
+        out = [
+            f'{head}}},"logprobs":null,"finish_reason":"{reason}","matched_stop":null}}]}}\n\n' for head in self.heads
+        ]
+        if (self.body.get("stream_options") or {}).get("include_usage"):
+            out.append(f'{self.heads[0].partition("[")[0]}[],"usage":{orjson.dumps(usage).decode()}}}\n\n')
+        self.link.piece("".join(out).encode() + b"data: [DONE]\n\n")
+        self.link.end()
+
+    def _whole(self, reason: str, usage: dict[str, Any]) -> dict[str, Any]:
+        text = "".join(map(word, range(self.begun + 1, self.said + 1)))
+        message = {"role": "assistant", "content": text, "reasoning_content": None, "tool_calls": None}
+        rest = {"message": message, "logprobs": None, "finish_reason": reason, "matched_stop": None}
+        named = {
+            "id": self.ids[0],
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self.body.get("model"),
+        }
+        return named | {"choices": [{"index": index} | rest for index in range(len(self.ids))], "usage": usage}
+
+
+class Link(asyncio.Protocol):
+    """One connection: HTTP/1.1, one request at a time, bodies with a length."""
+
+    def __init__(self, engine: "FakeEngine") -> None:
+        self.engine = engine
+        self.received = b""
+        self.streaming = False
+        self.answer: Answer | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.engine.links.add(self)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.engine.links.discard(self)
+        if self.answer is not None:
+            self.answer.abort("disconnect")
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, found, rest = self.received.partition(b"\r\n\r\n")
+        length = _length(head) if found else 0
+        if found and len(rest) >= length:
+            self.received = rest[length:]
+            method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+            self.engine.serve(self, method, target, rest[:length])
+
+    def reply(self, status: int, document: Any = None) -> None:
+        body = b"" if document is None else orjson.dumps(document)
+        kind = "content-type: application/json\r\n" if body else ""
+        head = f"HTTP/1.1 {status} {PHRASES.get(status, 'Scripted')}\r\n{kind}content-length: {len(body)}\r\n\r\n"
+        self.transport.write(head.encode() + body)
+
+    def piece(self, data: bytes) -> None:
+        head = b"" if self.streaming else b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+        head += b"" if self.streaming else b"transfer-encoding: chunked\r\n\r\n"
+        self.streaming = True
+        self.transport.write(b"%b%x\r\n%b\r\n" % (head, len(data), data))
+
+    def end(self) -> None:
+        self.streaming = False
+        self.transport.write(b"0\r\n\r\n")
+
+
+class FakeEngine:
+    def __init__(self, script: str = "", *, port: int = 0, model: str = "tiny", context_length: int = 8192) -> None:
+        self.script, self.port, self.model, self.context_length = Script().read(script), port, model, context_length
+        self.requests: deque[dict[str, Any]] = deque(maxlen=KEEP)
+        self.aborted: deque[Aborted] = deque(maxlen=KEEP)
+        self.seen = self.finished = self.tokens = 0
+        self.answers: set[Answer] = set()
+        self.links: set[Link] = set()
+        self._known: set[int] = set()
+        self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Link(self), "127.0.0.1", self.port, backlog=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.die()
+
+    def die(self) -> None:
+        """As a killed process does.  Entered again, it listens on the same port."""
+        self._server.close()
+        for link in list(self.links):
+            link.transport.abort()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> int:
+        return len(self.answers)
+
+    async def until(self, holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
+        """Returns once `holds`, which is asked after each thing that happens here.  Raises TimeoutError."""
+        if holds():
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[future] = holds
+        try:
+            await asyncio.wait_for(future, timeout_s)
+        finally:
+            del self._waiting[future]
+
+    def changed(self) -> None:
+        for future, holds in self._waiting.items():
+            if not future.done() and holds():
+                future.set_result(None)
+
+    def state(self) -> dict[str, Any]:
+        counts = {"running": self.running, "seen": self.seen, "finished": self.finished, "tokens": self.tokens}
+        return counts | {"aborted": len(self.aborted), "aborts": [asdict(one) for one in self.aborted]}
+
+    def remember(self, body: dict[str, Any]) -> tuple[int, int]:
+        """Words of the prompt, and how many of them stand in messages that began an earlier prompt, too."""
+        chain, words, cached = hash(body.get("cache_salt")), 0, 0
+        for message in body["messages"]:
+            chain = hash((chain, message["role"], str(message.get("content"))))
+            words += 1 + len(str(message.get("content")).split())
+            cached = words if chain in self._known else cached
+            self._known.add(chain)
+        return words, min(cached, words - 1)
+
+    def serve(self, link: Link, method: str, target: str, body: bytes) -> None:
+        path, _, query = target.partition("?")
+        handler = ROUTES.get((method, path))
+        if handler is None:
+            link.reply(404, {"detail": "Not Found"})
+        else:
+            handler(self, link, body, query)
+
+    def chat(self, link: Link, body: bytes, _: str) -> None:
+        self.seen += 1
+        try:
+            request = orjson.loads(body)
+            self.requests.append(request)
+            script = self.script.read(str(request.get("model")).partition("!")[2]).read(_last_words(request))
+        except (ValueError, KeyError) as error:
+            return link.reply(400, _error(str(error), 400))
+        if script.status != 200:
+            link.reply(script.status, _error(f"scripted {script.status}", script.status))
+        elif script.error_event and request.get("stream"):
+            link.piece(
+                b"data: %b\n\ndata: [DONE]\n\n" % orjson.dumps({"error": FULL | {"type": "SERVICE_UNAVAILABLE"}})
+            )
+            link.end()
+        elif script.error_event:
+            link.reply(503, FULL)
+        elif script.die and script.fail_after is None:
+            self.die()
+        else:
+            link.answer = Answer(self, link, request, script)
+        return self.changed()
+
+    def abort(self, link: Link, body: bytes, _: str) -> None:
+        wish = orjson.loads(body)
+        for answer in list(self.answers):
+            # By prefix, as the real one; an empty id means nobody.
+            if wish.get("abort_all") or (wish.get("rid") and answer.ids[0].startswith(wish["rid"])):
+                answer.abort("request")
+        link.reply(200)
+
+    def flush(self, link: Link, *_: object) -> None:
+        self._known.clear()
+        link.reply(200)
+
+    def wait(self, link: Link, _: bytes, query: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._wait(link, dict(parse_qsl(query))))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _wait(self, link: Link, wanted: dict[str, str]) -> None:
+        timeout_s = float(wanted.pop("timeout_s", "10"))
+
+        def holds() -> bool:
+            now = self.state()
+            return all(
+                now[name[4:]] >= int(value) if name.startswith("min_") else now[name] == int(value)
+                for name, value in wanted.items()
+            )
+
+        try:
+            await self.until(holds, timeout_s)
+        except TimeoutError:
+            link.reply(408, self.state())
+        else:
+            link.reply(200, self.state())
+
+
+def word(number: int) -> str:
+    return f" token {number}" if number > 1 else "token 1"
+
+
+def _begun(body: dict[str, Any]) -> int:
+    """How many tokens an answer that is to be continued has already."""
+    return str(body["messages"][-1].get("content")).count("token") if body.get("continue_final_message") else 0
+
+
+def _last_words(body: dict[str, Any]) -> str:
+    said = [message.get("content") for message in body["messages"] if message["role"] == "user"]
+    last = said[-1] if said else ""
+    text = last if isinstance(last, str) else "".join(part.get("text", "") for part in last or ())
+    return text[1:] if text.startswith("!") else ""
+
+
+def _error(message: str, status: int) -> dict[str, Any]:
+    kind = "BadRequestError" if status == 400 else "InternalServerError"
+    return {"object": "error", "message": message, "type": kind, "param": None, "code": status}
+
+
+def _length(head: bytes) -> int:
+    lines = (line.partition(b":") for line in head.lower().split(b"\r\n")[1:])
+    return next((int(value) for name, _, value in lines if name == b"content-length"), 0)
+
+
+def _models(engine: FakeEngine, link: Link, *_: object) -> None:
+    about = {"object": "model", "owned_by": "sglang", "root": engine.model, "max_model_len": engine.context_length}
+    link.reply(200, {"object": "list", "data": [{"id": engine.model} | about]})
+
+
+ROUTES: dict[tuple[str, str], Callable[[FakeEngine, Link, bytes, str], None]] = {
+    ("POST", "/v1/chat/completions"): FakeEngine.chat,
+    ("POST", "/abort_request"): FakeEngine.abort,
+    ("POST", "/flush_cache"): FakeEngine.flush,
+    ("GET", "/v1/models"): _models,
+    ("GET", "/ready"): lambda _, link, *__: link.reply(200),
+    ("GET", "/health"): lambda _, link, *__: link.reply(200),
+    ("GET", "/_state"): lambda engine, link, *_: link.reply(200, engine.state()),
+    ("GET", "/_requests"): lambda engine, link, *_: link.reply(200, list(engine.requests)),
+    ("GET", "/_wait"): FakeEngine.wait,
+}
+
+
+class EngineProcess(FakeEngine):
+    def die(self) -> None:
+        os._exit(1)
+
+
+async def main(script: str, port: int) -> None:
+    async with EngineProcess(script, port=port) as engine:
+        sys.stdout.write(orjson.dumps({"port": engine.port, "url": engine.url}).decode() + "\n")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    options = argparse.ArgumentParser(description="A scripted engine in the shape of SGLang")
+    options.add_argument("--port", type=int, default=0)
+    options.add_argument(
+        "--script", default="", help="what it does where a request does not say, as in 'tokens=100 rate=50'"
+    )
+    chosen = options.parse_args()
+    uvloop.run(main(chosen.script, chosen.port))
