@@ -11,6 +11,7 @@ UV := .tools/bin/uv
 UV_INSTALLED := .tools/uv-$(UV_VERSION).dist-info
 PYTEST := $(BIN)/pytest -n 2
 LOCKS_IN_STEP := .venv/locks-in-step
+SOURCES := api workers models infra tests examples benchmarks
 CACHES := .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage dist
 
 # Compiled files make every later start quicker; an environment that happens to be active is not ours.
@@ -41,8 +42,8 @@ bench: setup ## measure what the service adds to the engine
 	@$(BIN)/python benchmarks/overhead.py
 
 check: setup $(LOCKS_IN_STEP) ## lint, format, types, floors, lock files
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -51,7 +52,7 @@ lock: $(UV_INSTALLED) ## resolve anew what pyproject.toml asks for, keeping the 
 
 clean: ## remove what setup, the checks and the demo made; data of `make up` stays
 	rm -rf .venv .venv-engine .venv-engine.lock .venv-engine.part .tools .tram-demo $(CACHES)
-	find api workers models infra tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
 # --- how .venv comes to be ---------------------------------------------------------------------------------------------
 

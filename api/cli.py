@@ -19,8 +19,9 @@ from rich.table import Table
 
 from api import stack, up
 from api.caller import ServiceClient
-from infra.database import Database, migrate
+from infra.database import Database
 from infra.engine import environment
+from infra.schema import migrate
 from infra.settings import Settings
 from models import accounts
 from models.errors import TramError

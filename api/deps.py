@@ -52,7 +52,7 @@ class State:
         caller = await self.database.read(lambda session: accounts.caller(session, key))
         if caller is None:
             self._callers.pop(key, None)
-            raise Unauthenticated("the API key is not valid (any more)")
+            raise Unauthenticated("the API key is not valid (any more)", param="Authorization")
         if len(self._callers) >= _KEYS_MOST:
             self._callers.clear()
         self._callers[key] = (caller, time.monotonic() + KEY_CACHE_S)
@@ -70,7 +70,9 @@ def state_of(request: Request) -> State:
 async def caller_of(request: Request) -> Caller:
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        raise Unauthenticated("send your API key as `Authorization: Bearer sk-...`", code="missing_api_key")
+        raise Unauthenticated(
+            "send your API key as `Authorization: Bearer sk-...`", code="missing_api_key", param="Authorization"
+        )
     return await state_of(request).caller(key.strip())
 
 

@@ -59,6 +59,7 @@ async def prepare(
     _validate(body, JobRequest if door is Door.JOB else ChatRequest)
     card = served(state, body.get("model"))
     messages = [_as_system(message) for message in body["messages"]]
+    _can(card, body)
     await _fits(state, card, messages, body)
     created = now_ms()
     conversation = lineage.conversation_id if lineage else body.get("conversation_id")
@@ -130,6 +131,25 @@ def _parameters(card: Card, body: dict[str, Any]) -> dict[str, Any]:
     """What was asked for, and the card's word where the request is silent: a replay needs both."""
     asked = {key: value for key, value in body.items() if key not in _NOT_PARAMETERS and value is not None}
     return card.sampling.model_dump() | asked
+
+
+def _can(card: Card, body: dict[str, Any]) -> None:
+    """What this model cannot do is said, never left out."""
+    if "image" not in card.modalities and (where := _image_in(body["messages"])):
+        raise InvalidRequest(f"{card.id} reads text only", param=where, code="unsupported_content_type")
+    for name in ("max_tokens", "max_completion_tokens"):
+        if (body.get(name) or 0) > card.max_output_tokens:
+            raise InvalidRequest(f"{name}: {card.id} answers with at most {card.max_output_tokens} tokens", param=name)
+
+
+def _image_in(messages: list[dict[str, Any]]) -> str | None:
+    parts = (
+        (f"messages[{number}].content[{place}]", part)
+        for number, message in enumerate(messages)
+        if isinstance(message.get("content"), list)
+        for place, part in enumerate(message["content"])
+    )
+    return next((where for where, part in parts if part["type"] == "image_url"), None)
 
 
 async def _fits(state: State, card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) -> None:

@@ -14,10 +14,11 @@ from rich.markup import escape
 
 from api import stack
 from infra import ports
-from infra.database import Database, migrate
+from infra.database import Database
 from infra.engine.choice import served_card
 from infra.processes import Child, ChildFailed, Event, Step, Supervisor
 from infra.redis_server import lock_data_dir
+from infra.schema import migrate
 from infra.settings import Settings
 from models import accounts
 from models.cards.card import Card

@@ -78,8 +78,8 @@ _SERIALISING = {
 # running tasks their failed acknowledgements fill the prefetch window for good.  So messages are spent when taken, and the
 # window is the number of tasks that run.
 _CONSUMING = {
-    "task_acks_late": True,
-    "worker_disable_prefetch": False,
+    "task_acks_late": False,
+    "worker_disable_prefetch": True,
     "worker_prefetch_multiplier": 1,
     "worker_enable_prefetch_count_reduction": False,
     "worker_cancel_long_running_tasks_on_connection_loss": True,  # concerns late acknowledgement only; False warns each time
@@ -97,7 +97,7 @@ _CONNECTING = {
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,  # for ever: a worker without a broker waits for it
     "broker_transport_options": {
-        
+        "ack_emulation": False,
         "priority_steps": [0],  # each step is one more key to wait on, for each queue
         "socket_timeout": _SOCKET_S,
         "socket_connect_timeout": _SOCKET_S,
@@ -237,7 +237,8 @@ class Publisher:
     def _disconnect(self) -> None:
         if self._producer is not None:
             connection, self._producer = self._producer.connection, None
-            ignore_errors(connection, connection.release)  # of its own kind only: it may be given up because it is broken
+            # Errors of its own kind only: it may be given up because it is broken.
+            ignore_errors(connection, connection.release)  # type: ignore[no-untyped-call]
 
     def _waiting(self) -> Iterator[_Order]:
         with suppress(Empty):

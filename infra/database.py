@@ -17,12 +17,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
@@ -49,8 +46,8 @@ class _Write:
 
 class Database:
     def __init__(self, url: str) -> None:
-        self._writer = _engine(url, begin="BEGIN IMMEDIATE", connections=2)
-        self._reader = _engine(url, begin="BEGIN", connections=READERS)
+        self._writer = connect(url, begin="BEGIN IMMEDIATE", connections=2)
+        self._reader = connect(url, begin="BEGIN", connections=READERS)
         self._waiting: SimpleQueue[_Write | None] = SimpleQueue()
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
         self._thread = threading.Thread(target=self._write_for_ever, name="database-write", daemon=True)
@@ -166,7 +163,7 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *argum
         loop.call_soon_threadsafe(function, *arguments)
 
 
-def _engine(url: str, *, begin: str, connections: int) -> Engine:
+def connect(url: str, *, begin: str, connections: int) -> Engine:
     if url.startswith("sqlite"):
         engine = create_engine(url, pool_size=connections, max_overflow=0, connect_args={"check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
@@ -181,18 +178,3 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves: the driver's own would start too late to lock
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY_MS}", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def migrate(url: str) -> None:
-    """Brings the schema to this release's.  On SQLite the data directory is made if it is not there."""
-    if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    config = Config()
-    config.set_main_option("script_location", "models:migrations")
-    engine = _engine(url, begin="BEGIN IMMEDIATE", connections=1)
-    try:
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    finally:
-        engine.dispose()

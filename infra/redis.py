@@ -53,7 +53,7 @@ def client(url: str, *, connections: int = 512) -> Redis:
 
 
 class Wire:
-    """One connection, one command at a time; connects when it must.  Whatever a call raises has closed it."""
+    """One connection, one command at a time; connects when it must.  redis-py closes it when a call breaks off half-way."""
 
     def __init__(self, redis: Redis) -> None:
         pool = redis.connection_pool
@@ -62,13 +62,10 @@ class Wire:
 
     async def call(self, command: tuple[bytes | str | int, ...], *, timeout_s: float) -> Any:
         """The raw reply.  Raises one of FAULTS."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._connection.send_packed_command(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub: a tuple of one
-                return await self._connection.read_response()
-        except BaseException:
-            await self._connection.disconnect(nowait=True)  # else the next call could read this one's reply
-            raise
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says: a tuple of one
+        async with asyncio.timeout(timeout_s):
+            await self._connection.send_packed_command(packed)
+            return await self._connection.read_response()
 
     async def close(self) -> None:
         await self._connection.disconnect()

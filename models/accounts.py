@@ -50,7 +50,8 @@ def create_key(session: Session, account_id: str, name: str, now_ms: int, key: s
     if key is not None and len(key) < SHORTEST_KEY:
         raise InvalidRequest(f"an API key needs at least {SHORTEST_KEY} characters", param="TRAM_API_KEY")
     key = key or PREFIX + secrets.token_urlsafe(32)
-    row = {"id": ids.new("key"), "account_id": account_id, "name": name, "shown": key[:SHOWN_CHARACTERS]}
+    shown = key[: min(SHOWN_CHARACTERS, len(key) // 2)]
+    row = {"id": ids.new("key"), "account_id": account_id, "name": name, "shown": shown}
     session.execute(insert(ApiKey), [row | {"digest": digest(key), "created_ms": now_ms}])
     return key
 
@@ -89,7 +90,7 @@ def signing_secrets(session: Session, account_id: str, now_ms: int) -> list[str]
 
 
 def rotate_secret(session: Session, account_id: str, now_ms: int) -> str:
-    account = session.get_one(Account, account_id)
+    account = session.get_one(Account, account_id, with_for_update=True)
     account.previous_secret, account.previous_until_ms = account.webhook_secret, now_ms + ROTATION_MS
     account.webhook_secret = new_secret()
     session.flush()

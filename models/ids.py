@@ -8,6 +8,7 @@ import os
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_COMPLETION = "chatcmpl-"
 SUFFIX_LENGTH = 26
 
 
@@ -23,9 +24,9 @@ def new(kind: str) -> str:
 
 
 def completion_of(job_id: str) -> str:
-    return "chatcmpl-" + job_id[-SUFFIX_LENGTH:]
+    return _COMPLETION + job_id.removeprefix("job_")
 
 
 def job_of(name: str) -> str:
     """The job id behind a job id or a completion id."""
-    return "job_" + name[-SUFFIX_LENGTH:]
+    return "job_" + name.removeprefix(_COMPLETION) if name.startswith(_COMPLETION) else name

@@ -12,11 +12,12 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Update, case, func, insert, or_, select, update
+from sqlalchemy import Update, case, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from models.deliveries import announce
 from models.lifecycle import FINAL, TRANSITIONS, JobState
+from models.tables.base import Milliseconds
 from models.tables.jobs import Door, Job
 from models.transcripts import Spoken, record
 
@@ -151,7 +152,7 @@ def finish(session: Session, job_id: str, attempt: int, ending: Ending) -> bool:
 def hand_back(session: Session, job_id: str, attempt: int, now_ms: int, error: dict[str, Any]) -> Moved | None:
     """An attempt ended without an answer, through no fault of the request: to its queue, unless a wish or the count ends it."""
     mine = (Job.id == job_id, Job.attempt == attempt, Job.state == JobState.IN_PROGRESS)
-    wish = session.execute(select(Job.cancel_requested_ms).where(*mine)).one_or_none()
+    wish = session.execute(select(Job.cancel_requested_ms).where(*mine).with_for_update()).one_or_none()
     if wish is None:
         return None
     if wish.cancel_requested_ms is not None:
@@ -170,10 +171,9 @@ def hand_back(session: Session, job_id: str, attempt: int, now_ms: int, error: d
 
 def reclaim(session: Session, now_ms: int, error: dict[str, Any], limit: int = 500) -> list[Moved]:
     """Jobs whose worker fell silent: each to its queue again, or failed when it has used up its attempts."""
-    lost = (
-        select(Job.id, Job.attempt).where(Job.state == JobState.IN_PROGRESS, Job.lease_until_ms < now_ms).limit(limit)
-    )
-    moved = [hand_back(session, row.id, row.attempt, now_ms, error) for row in session.execute(lost).all()]
+    lost = select(Job.id, Job.attempt).where(Job.state == JobState.IN_PROGRESS, Job.lease_until_ms < now_ms)
+    rows = session.execute(lost.limit(limit).with_for_update()).all()  # a lease renewed meanwhile is no longer lost
+    moved = [hand_back(session, row.id, row.attempt, now_ms, error) for row in rows]
     return [move for move in moved if move is not None]
 
 
@@ -183,13 +183,15 @@ def cancel(session: Session, account_id: str, job_id: str, now_ms: int) -> Moved
     IN_PROGRESS means that the worker has still to be told.
     """
     mine = (Job.id == job_id, Job.account_id == account_id)
-    ended = _end(session, JobState.QUEUED, Ending(JobState.CANCELLED, now_ms), *mine)
-    if ended is not None:
-        return ended
+    held = select(Job.id, Job.attempt, Job.queue, Job.state).where(*mine).with_for_update()
+    row = session.execute(held).one_or_none()
+    if row is None:
+        return None
+    if row.state is JobState.QUEUED:
+        return _end(session, JobState.QUEUED, Ending(JobState.CANCELLED, now_ms), *mine)
     wish = update(Job).where(*mine, Job.state == JobState.IN_PROGRESS, Job.cancel_requested_ms.is_(None))
     session.execute(wish.values(cancel_requested_ms=now_ms))
-    row = session.execute(select(Job.id, Job.attempt, Job.queue, Job.state).where(*mine)).one_or_none()
-    return None if row is None else Moved(*row)
+    return Moved(*row)
 
 
 def expire_queued(session: Session, now_ms: int, error: dict[str, Any], limit: int = 500) -> list[Moved]:
@@ -216,10 +218,11 @@ def waiting(session: Session) -> Counter[str]:
 
 def reassured(session: Session, ids: Collection[str], now_ms: int) -> None:
     """The broker holds these messages (again): doubt them anew later, the old ones less often."""
-    age = (now_ms - Job.created_ms) / 2
-    again = case((age < PUBLISH_DOUBT_MS, PUBLISH_DOUBT_MS), (age > DOUBT_MOST_MS, DOUBT_MOST_MS), else_=age)
+    now = literal(now_ms, Milliseconds)  # else Postgres takes it for an INTEGER, and it is none
+    half = (now - Job.created_ms) // 2
+    again = case((half < PUBLISH_DOUBT_MS, PUBLISH_DOUBT_MS), (half > DOUBT_MOST_MS, DOUBT_MOST_MS), else_=half)
     step = update(Job).where(Job.id.in_(ids), Job.state == JobState.QUEUED)
-    session.execute(step.values(publish_due_ms=now_ms + again))
+    session.execute(step.values(publish_due_ms=now + again))
 
 
 def forget(session: Session, now_ms: int, limit: int = 500) -> list[str]:

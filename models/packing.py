@@ -23,8 +23,12 @@ def pack(document: Any) -> bytes:
 def unpack(stored: bytes) -> Any:
     """Raises ValueError for bytes that `pack` did not make."""
     mark, body = stored[:1], stored[1:]
-    if mark == _DEFLATED:
-        return orjson.loads(zlib.decompress(body))
     if mark == _PLAIN:
         return orjson.loads(body)
-    raise ValueError(f"not a packed document: it begins with {mark!r}")
+    if mark != _DEFLATED:
+        raise ValueError(f"not a packed document: it begins with {mark!r}")
+    try:
+        text = zlib.decompress(body)
+    except zlib.error as error:
+        raise ValueError(f"not a packed document: {error}") from error
+    return orjson.loads(text)

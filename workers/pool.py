@@ -31,7 +31,7 @@ Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
 Outcome = tuple[int, Any, float]  # as Celery's trace answers: failed or not, value or ExceptionInfo, seconds
 
 HAND_BACK_S = 4.0  # a cancelled body writes one row; past this it is stuck
-CLOSE_S = 5.0  # closing the lifespan's connections; past this the process ends without
+CLOSE_S = 4.0  # closing the lifespan's connections; past this the process ends without
 _LOOK_S = 0.2  # how soon a stop is noticed while the lifespan is still starting
 _NOTHING: Outcome = (0, None, 0.0)
 
@@ -118,7 +118,7 @@ class _Lane:
         if self.alive:
             log.error("the lifespan did not end: leaving without it")
             return
-        self._thread.join(_LOOK_S)
+        self._thread.join(CLOSE_S)  # it has nothing left to do
         self.bell.close()
         self._clapper.close()
 

@@ -7,6 +7,7 @@ Engine failures become `models.errors`: what the caller did wrong is `InvalidReq
 """
 
 import contextlib
+import re
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ _PROBE_S = 2.0
 _LONGEST_LINE_BYTES = 16 << 20  # a chunk of logprobs is large; more than this is not a chunk
 _HTTP_BAD_REQUEST, _HTTP_SERVER = 400, 500
 _JSON = {"Content-Type": "application/json"}
+_PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: ")  # where in the grammar compiler's sources it was said
+_GRAMMAR = "grammar"
 _DATA, _DONE = b"data:", b"[DONE]"
 
 
@@ -139,11 +142,11 @@ def _failure(failure: Mapping[str, Any], status: int | None = None) -> TramError
     """SGLang puts the status into `code`; a full queue is 503 in both of its ways of saying so."""
     code = failure.get("code")
     status = status or (code if isinstance(code, int) else _HTTP_SERVER)
-    message = str(failure.get("message") or f"the engine answered {status}")
+    message = _PLACE.sub("", str(failure.get("message") or f"the engine answered {status}"))
     if status in {429, 503}:
         return EngineBusy(message)
     if status >= _HTTP_SERVER:
         return EngineError(f"the engine failed: {message}")
     if "context length" in message:
         return ContextLengthExceeded(message, param="messages")
-    return InvalidRequest(message, param=failure.get("param"))
+    return InvalidRequest(message, param=failure.get("param") or ("response_format" if _GRAMMAR in message else None))

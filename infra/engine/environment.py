@@ -91,7 +91,7 @@ def _fill(part: Path, uv: list[str], report: Report) -> None:
     install = [*uv, "pip", "install", "--no-deps", "--python", python]
     report("creating an environment for SGLang")
     _run([*uv, "venv", "--relocatable", "--python", os.path.realpath(sys.executable), str(part)])
-    report("installing SGLang and what it needs (250 MB to fetch)")
+    report("installing SGLang and what it needs (270 MB to fetch)")
     _run([*install, "--require-hashes", "-r", str(_CPU / "requirements.lock")])
     _run([*install, str(_CPU / "plugin")])
     report("installing PyTorch for the CPU (190 MB to fetch)")

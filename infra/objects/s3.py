@@ -30,7 +30,7 @@ _CONFIG = Config(
     read_timeout=20,
     retries={"mode": "standard", "total_max_attempts": 3},
     max_pool_connections=THREADS,
-    # The default asks for checksums that several S3-likes do not know, and fails on theirs.
+    # The default sends checksums that not every S3-like knows, and fails where one answers a range with that of the whole.
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )

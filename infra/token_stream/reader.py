@@ -184,7 +184,7 @@ class TokenReader:
         for follower in self._joining:
             start = str(follower.position).encode()
             stream = self._streams.setdefault(follower.key, _Stream(start))
-            if follower.position < EventId.parse(stream.cursor.decode()):
+            if follower.position < EventId(*map(int, stream.cursor.split(b"-"))):
                 stream.cursor = start
             stream.followers[follower] = None
         self._joining.clear()

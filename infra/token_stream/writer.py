@@ -95,7 +95,8 @@ class TokenWriter:
     async def end(self, job_id: str, attempt: int, sequence: int, final: bytes) -> None:
         """`sequence` is one above the last chunk's: the end is an event too.  `final` is not empty.  Raises Fenced.
 
-        Returns once Redis has it, or after PATIENCE_S, when the background goes on trying.
+        Who ends a job for its worker, and knows no numbers, ends it as the next attempt's 1: behind everything.  Returns once Redis
+        has it, or after PATIENCE_S, when the background goes on trying.
         """
         job = self._job(job_id, attempt)
         loop = asyncio.get_running_loop()
@@ -186,7 +187,7 @@ class TokenWriter:
             job.shorten()
             if job.final and now > job.given_up_at:
                 self._drop(job)
-            elif self._jobs.get(job.id) is job:
+            else:
                 self._mark(job)
 
 

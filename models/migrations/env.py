@@ -1,4 +1,4 @@
-"""How does Alembic run?  On the connection `infra.database.migrate` hands it; it opens none of its own.
+"""How does Alembic run?  On the connection `infra.schema.migrate` hands it; it opens none of its own.
 
 On Postgres an advisory lock makes several starting processes take turns; on SQLite `BEGIN IMMEDIATE` has done so already.
 """

@@ -205,7 +205,7 @@ def engine_parameters(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def explain(error: ValidationError, body: Any) -> InvalidRequest:
     """The most telling of pydantic's errors: the one that got deepest into the body."""
-    found = [(_param(each, body), each) for each in error.errors(include_url=False, include_context=False)]
+    found = [(_param(each, body), each) for each in error.errors(include_url=False)]
     param, worst = max(found, key=lambda pair: len(pair[0]))
     message = worst["msg"].removeprefix("Value error, ")
     if worst["type"] == "value_error" and (named := re.match(r"(\w+): (.*)", message)):
@@ -225,9 +225,17 @@ def _param(found: Any, body: Any) -> str:
         elif isinstance(here, dict) and step in here:
             path += f".{step}" if path else step
             here = here[step]
-    if found["type"] != "missing":
-        return path
-    return f"{path}.{found['loc'][-1]}" if path else str(found["loc"][-1])
+    last = _absent(found)
+    return f"{path}.{last}" if path and last else path or last
+
+
+def _absent(found: Any) -> str:
+    """The field the error is about, where it is not in the body, or decides what else is."""
+    if found["type"] == "missing":
+        return str(found["loc"][-1])
+    if found["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        return str(found["ctx"]["discriminator"]).strip("'")
+    return ""
 
 
 def nul_in(value: Any, path: str = "") -> str | None:

@@ -27,25 +27,17 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
 import orjson
 
 BURST = 64
-"""Tokens said in one go when none are paced; between two bursts others are served."""
+"""Tokens said in one go when they are not paced; between two bursts others are served."""
 KEEP = 1000
-PHRASES = {200: "OK", 400: "Bad Request", 404: "Not Found", 408: "Request Timeout", 503: "Service Unavailable"}
 FULL = {"object": "error", "message": "The request queue is full.", "type": "503", "param": None, "code": 503}
-KINDS: dict[str, Callable[[str], object]] = {
-    "tokens": int,
-    "rate": float,
-    "first": float,
-    "fail_after": int,
-    "status": int,
-}
-FLAGS = ("error_event", "hang", "die")
+UNSAID = '},"logprobs":null,"finish_reason":null,"matched_stop":null}]}\n\n'
 
 
 @dataclass(frozen=True)
@@ -53,21 +45,17 @@ class Script:
     tokens: int = 16
     rate: float = 0.0
     first: float = 0.0
-    fail_after: int | None = None
+    fail_after: int = -1
     status: int = 200
     error_event: bool = False
     hang: bool = False
     die: bool = False
 
     def read(self, words: str) -> Self:
-        """This one as changed by `words`.  Raises ValueError for one that means nothing."""
-        changes: dict[str, Any] = {}
-        for word in words.split():
-            name, _, value = word.partition("=")
-            if name not in KINDS and word not in FLAGS:
-                raise ValueError(f"the script says {word!r}, which means nothing")
-            changes[name] = word in FLAGS or KINDS[name](value)
-        return replace(self, **changes) if changes else self
+        """This one as changed by `words`.  Raises KeyError or ValueError for one that means nothing."""
+        pairs = [word.partition("=") for word in words.split()]
+        kinds = {name: type(one.default) for name, one in self.__dataclass_fields__.items()}
+        return replace(self, **{name: kinds[name](value or 1) for name, _, value in pairs}) if pairs else self
 
 
 @dataclass(frozen=True)
@@ -80,7 +68,7 @@ class Aborted:
 
 
 class Answer:
-    """One generation: says its tokens by the clock of the loop, without a task of its own."""
+    """One generation: says its tokens by the loop's clock, without a task of its own."""
 
     def __init__(self, engine: "FakeEngine", link: "Link", body: dict[str, Any], script: Script) -> None:
         self.engine, self.link, self.script, self.body = engine, link, script, body
@@ -89,75 +77,63 @@ class Answer:
         self.ids = (
             [body.get("rid") or secrets.token_hex(16)] if count == 1 else [secrets.token_hex(16) for _ in range(count)]
         )
-        self.begun = self.said = _begun(body)
-        allowed = body.get("max_completion_tokens") or body.get("max_tokens") or script.tokens
-        self.last = min(script.tokens, self.begun + allowed)
-        self.reason = "stop" if self.last == script.tokens else "length"
-        self.breaks_at = self.begun + script.fail_after if script.fail_after is not None else None
+        continued = body["messages"][-1]["content"] if body.get("continue_final_message") else ""
+        self.begun = self.said = continued.count("token")
+        self.last = min(script.tokens, self.begun + (body.get("max_tokens") or script.tokens))
+        self.breaks_at = self.begun + script.fail_after if script.fail_after >= 0 else None
         self.prompt_tokens, self.cached_tokens = engine.remember(body)
-        common = (
-            f'"created":{int(time.time())},"model":{orjson.dumps(body.get("model", engine.model)).decode()},"choices":['
-        )
+        self.named = {"created": int(time.time()), "model": body.get("model", engine.model)}
+        common = orjson.dumps(self.named).decode()[1:-1]
         self.heads = [
-            f'data: {{"id":"{name}","object":"chat.completion.chunk",{common}{{"index":{index},"delta":{{"reasoning_content":null'
+            f'data: {{"id":"{name}","object":"chat.completion.chunk",{common},"choices":[{{"index":{index},'
+            '"delta":{"reasoning_content":null'
             for index, name in enumerate(self.ids)
         ]
-        self.streams = bool(body.get("stream"))
-        self.timer: asyncio.TimerHandle | None = None
+        self.due = asyncio.get_running_loop().time() + script.first
+        self.timer = self._later()
         engine.answers.add(self)
-        if not script.hang:
-            self.due = asyncio.get_running_loop().time() + script.first
-            self._later()
 
-    def _later(self) -> None:
-        self.timer = asyncio.get_running_loop().call_at(self.due, self._step)
+    def _later(self) -> asyncio.TimerHandle | None:
+        return None if self.script.hang else asyncio.get_running_loop().call_at(self.due, self._step)
 
     def _step(self) -> None:
-        ceiling = self.last if self.breaks_at is None else min(self.last, self.breaks_at)
-        until = min(ceiling, self.said + (1 if self.script.rate else BURST))
-        if self.streams and until > self.said:
-            self.link.piece("".join(self._chunks(until)).encode())
+        stop = self.last if self.breaks_at is None else min(self.last, self.breaks_at)
+        until = min(stop, self.said + (1 if self.script.rate else BURST))
+        if self.body.get("stream") and until > self.said:
+            self.link.piece("".join(self._chunks(until)))
         self.engine.tokens += (until - self.said) * len(self.ids)
         self.said = until
         if until == self.breaks_at:
             self._break_off()
-        elif until == self.last:
-            self.finish(self.reason)
+        elif until >= self.last:
+            self.finish("stop" if self.last == self.script.tokens else "length")
         else:
             self.due += 1 / self.script.rate if self.script.rate else 0
-            self._later()
+            self.timer = self._later()
         self.engine.changed()
 
     def _chunks(self, until: int) -> list[str]:
-        tail = '},"logprobs":null,"finish_reason":null,"matched_stop":null}]}\n\n'
-        first = (
-            [f'{head},"role":"assistant","content":""{tail}' for head in self.heads] if self.said == self.begun else []
-        )
-        said = [
-            f'{head},"content":"{word(number)}"{tail}'
-            for number in range(self.said + 1, until + 1)
-            for head in self.heads
-        ]
-        return first + said
+        roles = [f'{head},"role":"assistant","content":""{UNSAID}' for head in self.heads if self.said == self.begun]
+        numbers = range(self.said + 1, until + 1)
+        return roles + [f'{head},"content":"{word(number)}"{UNSAID}' for number in numbers for head in self.heads]
 
     def _break_off(self) -> None:
         self.leave()
+        self.link.transport.abort()
         if self.script.die:
             self.engine.die()
-        self.link.transport.abort()
 
     def leave(self) -> None:
-        if self.timer is not None:
+        if self.timer:
             self.timer.cancel()
         self.link.answer = None
         self.engine.answers.discard(self)
 
     def abort(self, by: str) -> None:
         self.engine.aborted.append(Aborted(self.ids[0], by, time.time(), self.said - self.begun))
+        self.leave()
         if by == "request":
             self.finish("abort")
-        else:
-            self.leave()
         self.engine.changed()
 
     def finish(self, reason: str) -> None:
@@ -170,31 +146,24 @@ class Answer:
             "completion_tokens": said,
         }
         usage |= {"prompt_tokens_details": {"cached_tokens": self.cached_tokens}, "reasoning_tokens": 0}
-        if self.streams:
+        if self.body.get("stream"):
             self._end_stream(reason, usage)
         else:
-            self.link.reply(200, self._whole(reason, usage))
+            self._reply_whole(reason, usage)
 
     def _end_stream(self, reason: str, usage: dict[str, Any]) -> None:
-        out = [
-            f'{head}}},"logprobs":null,"finish_reason":"{reason}","matched_stop":null}}]}}\n\n' for head in self.heads
-        ]
+        pieces = [head + UNSAID.replace('reason":null', f'reason":"{reason}"') for head in self.heads]
         if (self.body.get("stream_options") or {}).get("include_usage"):
-            out.append(f'{self.heads[0].partition("[")[0]}[],"usage":{orjson.dumps(usage).decode()}}}\n\n')
-        self.link.piece("".join(out).encode() + b"data: [DONE]\n\n")
-        self.link.end()
+            pieces.append(f'{self.heads[0].partition("[")[0]}[],"usage":{orjson.dumps(usage).decode()}}}\n\n')
+        self.link.piece("".join(pieces) + "data: [DONE]\n\n", last=True)
 
-    def _whole(self, reason: str, usage: dict[str, Any]) -> dict[str, Any]:
+    def _reply_whole(self, reason: str, usage: dict[str, Any]) -> None:
         text = "".join(map(word, range(self.begun + 1, self.said + 1)))
-        message = {"role": "assistant", "content": text, "reasoning_content": None, "tool_calls": None}
+        message = {"role": "assistant", "content": text, "reasoning_content": None}
         rest = {"message": message, "logprobs": None, "finish_reason": reason, "matched_stop": None}
-        named = {
-            "id": self.ids[0],
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": self.body.get("model"),
-        }
-        return named | {"choices": [{"index": index} | rest for index in range(len(self.ids))], "usage": usage}
+        choices = [{"index": index} | rest for index in range(len(self.ids))]
+        named = {"id": self.ids[0], "object": "chat.completion"} | self.named
+        self.link.reply(200, named | {"choices": choices, "usage": usage})
 
 
 class Link(asyncio.Protocol):
@@ -212,33 +181,28 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self.engine.links.discard(self)
-        if self.answer is not None:
+        if self.answer:
             self.answer.abort("disconnect")
 
     def data_received(self, data: bytes) -> None:
         self.received += data
         head, found, rest = self.received.partition(b"\r\n\r\n")
-        length = _length(head) if found else 0
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
         if found and len(rest) >= length:
             self.received = rest[length:]
-            method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+            method, target, _ = head.decode().split(" ", 2)
             self.engine.serve(self, method, target, rest[:length])
 
     def reply(self, status: int, document: Any = None) -> None:
         body = b"" if document is None else orjson.dumps(document)
-        kind = "content-type: application/json\r\n" if body else ""
-        head = f"HTTP/1.1 {status} {PHRASES.get(status, 'Scripted')}\r\n{kind}content-length: {len(body)}\r\n\r\n"
+        head = f"HTTP/1.1 {status} Scripted\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         self.transport.write(head.encode() + body)
 
-    def piece(self, data: bytes) -> None:
-        head = b"" if self.streaming else b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-        head += b"" if self.streaming else b"transfer-encoding: chunked\r\n\r\n"
-        self.streaming = True
-        self.transport.write(b"%b%x\r\n%b\r\n" % (head, len(data), data))
-
-    def end(self) -> None:
-        self.streaming = False
-        self.transport.write(b"0\r\n\r\n")
+    def piece(self, text: str, *, last: bool = False) -> None:
+        head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+        end = "0\r\n\r\n" if last else ""
+        self.transport.write(f"{'' if self.streaming else head}{len(text):x}\r\n{text}\r\n{end}".encode("ascii"))
+        self.streaming = not last
 
 
 class FakeEngine:
@@ -254,8 +218,9 @@ class FakeEngine:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Link(self), "127.0.0.1", self.port, backlog=1024)
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Link(self), "127.0.0.1", self.port, backlog=1024
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -263,9 +228,9 @@ class FakeEngine:
         self.die()
 
     def die(self) -> None:
-        """As a killed process does.  Entered again, it listens on the same port."""
+        """Port and connections are gone, as a killed process's are.  Entered again, it listens on the same port."""
         self._server.close()
-        for link in list(self.links):
+        for link in tuple(self.links):
             link.transport.abort()
 
     @property
@@ -278,10 +243,9 @@ class FakeEngine:
 
     async def until(self, holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
         """Returns once `holds`, which is asked after each thing that happens here.  Raises TimeoutError."""
-        if holds():
-            return
         future = asyncio.get_running_loop().create_future()
         self._waiting[future] = holds
+        self.changed()
         try:
             await asyncio.wait_for(future, timeout_s)
         finally:
@@ -294,7 +258,7 @@ class FakeEngine:
 
     def state(self) -> dict[str, Any]:
         counts = {"running": self.running, "seen": self.seen, "finished": self.finished, "tokens": self.tokens}
-        return counts | {"aborted": len(self.aborted), "aborts": [asdict(one) for one in self.aborted]}
+        return counts | {"aborted": len(self.aborted), "aborts": list(self.aborted)}
 
     def remember(self, body: dict[str, Any]) -> tuple[int, int]:
         """Words of the prompt, and how many of them stand in messages that began an earlier prompt, too."""
@@ -309,39 +273,35 @@ class FakeEngine:
     def serve(self, link: Link, method: str, target: str, body: bytes) -> None:
         path, _, query = target.partition("?")
         handler = ROUTES.get((method, path))
-        if handler is None:
-            link.reply(404, {"detail": "Not Found"})
+        if handler:
+            handler(self, link, orjson.loads(body or b"{}"), dict(parse_qsl(query)))
         else:
-            handler(self, link, body, query)
+            link.reply(404, {"detail": "Not Found"})
 
-    def chat(self, link: Link, body: bytes, _: str) -> None:
+    def chat(self, link: Link, body: dict[str, Any], _: object) -> None:
         self.seen += 1
+        self.requests.append(body)
         try:
-            request = orjson.loads(body)
-            self.requests.append(request)
-            script = self.script.read(str(request.get("model")).partition("!")[2]).read(_last_words(request))
-        except (ValueError, KeyError) as error:
-            return link.reply(400, _error(str(error), 400))
+            script = self.script.read(str(body.get("model")).partition("!")[2]).read(_last_words(body))
+        except (KeyError, ValueError) as error:
+            return link.reply(400, _error(f"no such script: {error}", 400))
         if script.status != 200:
             link.reply(script.status, _error(f"scripted {script.status}", script.status))
-        elif script.error_event and request.get("stream"):
-            link.piece(
-                b"data: %b\n\ndata: [DONE]\n\n" % orjson.dumps({"error": FULL | {"type": "SERVICE_UNAVAILABLE"}})
-            )
-            link.end()
+        elif script.error_event and body.get("stream"):
+            event = {"error": FULL | {"type": "SERVICE_UNAVAILABLE"}}
+            link.piece(f"data: {orjson.dumps(event).decode()}\n\ndata: [DONE]\n\n", last=True)
         elif script.error_event:
             link.reply(503, FULL)
-        elif script.die and script.fail_after is None:
+        elif script.die and script.fail_after < 0:
             self.die()
         else:
-            link.answer = Answer(self, link, request, script)
+            link.answer = Answer(self, link, body, script)
         return self.changed()
 
-    def abort(self, link: Link, body: bytes, _: str) -> None:
-        wish = orjson.loads(body)
-        for answer in list(self.answers):
+    def abort(self, link: Link, body: dict[str, Any], _: object) -> None:
+        for answer in tuple(self.answers):
             # By prefix, as the real one; an empty id means nobody.
-            if wish.get("abort_all") or (wish.get("rid") and answer.ids[0].startswith(wish["rid"])):
+            if body.get("abort_all") or (body.get("rid") and answer.ids[0].startswith(body["rid"])):
                 answer.abort("request")
         link.reply(200)
 
@@ -349,42 +309,35 @@ class FakeEngine:
         self._known.clear()
         link.reply(200)
 
-    def wait(self, link: Link, _: bytes, query: str) -> None:
-        task = asyncio.get_running_loop().create_task(self._wait(link, dict(parse_qsl(query))))
+    def models(self, link: Link, *_: object) -> None:
+        about = {"id": self.model, "object": "model", "owned_by": "sglang", "max_model_len": self.context_length}
+        link.reply(200, {"object": "list", "data": [about]})
+
+    def wait(self, link: Link, _: object, wanted: dict[str, str]) -> None:
+        task = asyncio.get_running_loop().create_task(self._wait(link, float(wanted.pop("timeout_s", "10")), wanted))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _wait(self, link: Link, wanted: dict[str, str]) -> None:
-        timeout_s = float(wanted.pop("timeout_s", "10"))
-
+    async def _wait(self, link: Link, timeout_s: float, wanted: dict[str, str]) -> None:
         def holds() -> bool:
             now = self.state()
-            return all(
-                now[name[4:]] >= int(value) if name.startswith("min_") else now[name] == int(value)
-                for name, value in wanted.items()
-            )
+            least = [now[name[4:]] >= int(value) for name, value in wanted.items() if name.startswith("min_")]
+            return all(least) and all(now[name] == int(value) for name, value in wanted.items() if name in now)
 
         try:
             await self.until(holds, timeout_s)
+            link.reply(200, self.state())
         except TimeoutError:
             link.reply(408, self.state())
-        else:
-            link.reply(200, self.state())
 
 
 def word(number: int) -> str:
     return f" token {number}" if number > 1 else "token 1"
 
 
-def _begun(body: dict[str, Any]) -> int:
-    """How many tokens an answer that is to be continued has already."""
-    return str(body["messages"][-1].get("content")).count("token") if body.get("continue_final_message") else 0
-
-
 def _last_words(body: dict[str, Any]) -> str:
     said = [message.get("content") for message in body["messages"] if message["role"] == "user"]
-    last = said[-1] if said else ""
-    text = last if isinstance(last, str) else "".join(part.get("text", "") for part in last or ())
+    text = said[-1] if said and isinstance(said[-1], str) else ""
     return text[1:] if text.startswith("!") else ""
 
 
@@ -393,21 +346,11 @@ def _error(message: str, status: int) -> dict[str, Any]:
     return {"object": "error", "message": message, "type": kind, "param": None, "code": status}
 
 
-def _length(head: bytes) -> int:
-    lines = (line.partition(b":") for line in head.lower().split(b"\r\n")[1:])
-    return next((int(value) for name, _, value in lines if name == b"content-length"), 0)
-
-
-def _models(engine: FakeEngine, link: Link, *_: object) -> None:
-    about = {"object": "model", "owned_by": "sglang", "root": engine.model, "max_model_len": engine.context_length}
-    link.reply(200, {"object": "list", "data": [{"id": engine.model} | about]})
-
-
-ROUTES: dict[tuple[str, str], Callable[[FakeEngine, Link, bytes, str], None]] = {
+ROUTES: dict[tuple[str, str], Callable[..., None]] = {
     ("POST", "/v1/chat/completions"): FakeEngine.chat,
     ("POST", "/abort_request"): FakeEngine.abort,
     ("POST", "/flush_cache"): FakeEngine.flush,
-    ("GET", "/v1/models"): _models,
+    ("GET", "/v1/models"): FakeEngine.models,
     ("GET", "/ready"): lambda _, link, *__: link.reply(200),
     ("GET", "/health"): lambda _, link, *__: link.reply(200),
     ("GET", "/_state"): lambda engine, link, *_: link.reply(200, engine.state()),
@@ -416,13 +359,9 @@ ROUTES: dict[tuple[str, str], Callable[[FakeEngine, Link, bytes, str], None]] = 
 }
 
 
-class EngineProcess(FakeEngine):
-    def die(self) -> None:
-        os._exit(1)
-
-
-async def main(script: str, port: int) -> None:
-    async with EngineProcess(script, port=port) as engine:
+async def serve_as_process(script: str, port: int) -> None:
+    async with FakeEngine(script, port=port) as engine:
+        engine.die = lambda: os._exit(1)
         sys.stdout.write(orjson.dumps({"port": engine.port, "url": engine.url}).decode() + "\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
@@ -437,4 +376,4 @@ if __name__ == "__main__":
         "--script", default="", help="what it does where a request does not say, as in 'tokens=100 rate=50'"
     )
     chosen = options.parse_args()
-    uvloop.run(main(chosen.script, chosen.port))
+    uvloop.run(serve_as_process(chosen.script, chosen.port))

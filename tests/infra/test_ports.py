@@ -23,9 +23,9 @@ def listener(host: str) -> Iterator[socket.socket]:
 
 
 def test_a_free_port_can_be_listened_on(host: str) -> None:
-    port = free_port(host)
-    assert not port_taken(host, port)
-    assert port_holder(port) == ""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, free_port(host)), family=family) as server:
+        assert server.getsockname()[0] == host
 
 
 def test_a_port_somebody_listens_on_is_taken(host: str, listener: socket.socket) -> None:
@@ -49,6 +49,12 @@ def test_the_holder_is_named(listener: socket.socket) -> None:
     told = port_holder(listener.getsockname()[1])
     assert told.startswith(f"process {os.getpid()} (")
     assert Path(sys.executable).name[:6] in told
+
+
+def test_nobody_holds_a_port_without_a_listener() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert port_holder(bound.getsockname()[1]) == ""
 
 
 def test_an_address_of_another_machine_is_an_error() -> None:

@@ -24,22 +24,25 @@ IGNORES_TERM = "trap '' TERM; while :; do sleep 600; done"
 
 
 class Told:
-    """What the supervisor reported, and a way to wait for it."""
+    """What the supervisor reported, and a way to wait for it: every event is waited for once."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self._unseen: asyncio.Queue[Event] = asyncio.Queue()
+        self._unseen: list[Event] = []
+        self._more = asyncio.Event()
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
-        self._unseen.put_nowait(event)
+        self._unseen.append(event)
+        self._more.set()
 
     async def until(self, child: str, step: Step) -> Event:
         async with asyncio.timeout(WITHIN_S):
-            while True:
-                event = await self._unseen.get()
-                if (event.child, event.step) == (child, step):
-                    return event
+            while not (found := [event for event in self._unseen if (event.child, event.step) == (child, step)]):
+                self._more.clear()
+                await self._more.wait()
+        self._unseen.remove(found[0])
+        return found[0]
 
     def steps(self) -> list[tuple[str, Step]]:
         return [(event.child, event.step) for event in self.events]
@@ -296,8 +299,12 @@ async def test_a_program_that_is_not_there_is_named(stage: Stage) -> None:
 async def test_a_refused_connection_is_not_ready_but_another_error_ends_the_run(stage: Stage) -> None:
     answers = iter([ConnectionRefusedError(), TimeoutError(), ZeroDivisionError()])
 
+    started = stage.wrote("one")
+
     async def probe() -> bool:
-        raise next(answers)
+        if await started():
+            raise next(answers)
+        return False
 
     with pytest.raises(ZeroDivisionError):
         await supervised(stage.child("one", ready=probe))

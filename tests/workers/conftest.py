@@ -1,11 +1,9 @@
 """A real Redis that can die, and a real worker process that tells on a pipe what its tasks do (see tests/fakes/tasks.py)."""
 
-import contextlib
 import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -36,21 +34,17 @@ class RedisServer:
     def start(self) -> None:
         where = ["--port", str(self._port), "--bind", "127.0.0.1", "--dir", self._home]
         self._process = subprocess.Popen(
-            [find_server(), *where, "--save", "", "--appendonly", "yes"], stdout=subprocess.DEVNULL
+            [find_server(), *where, "--save", "", "--appendonly", "yes"], stdout=subprocess.PIPE
         )
-        until(self._listens)
+        assert any(b"Ready to accept" in line for line in self._process.stdout)
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait(WITHIN_S)
+        self._process.stdout.close()
 
     def waiting(self) -> int:
         return self.client.llen(QUEUE)
-
-    def _listens(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 1):
-            return True
-        return False
 
 
 class Worker:

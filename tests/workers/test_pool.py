@@ -99,7 +99,7 @@ def test_a_message_fetched_while_stopping_goes_back_at_once(server, send, start)
     worker.signal(signal.SIGTERM)
     worker.hears("draining")
     send(item("quick"))
-    until(lambda: server.client.llen(QUEUE) == 1, SOON_S)
+    until(lambda: server.waiting() == 1, SOON_S)
     assert worker.process.poll() is None
 
 
@@ -111,7 +111,7 @@ def test_a_killed_worker_leaves_nothing_behind_and_its_job_can_be_sent_again(ser
     first.ends()
     second = start()
     second.hears("up")
-    assert not [key for key in server.client.keys() if not key.startswith(b"_kombu.binding")]
+    assert not [key for key in server.client.scan_iter() if not key.startswith(b"_kombu.binding")]
     send(item("holds"))
     second.hears("began", item("holds"))
 

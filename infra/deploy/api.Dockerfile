@@ -1,0 +1,37 @@
+# The product without an engine: `tram api`, `tram upkeep`, `tram migrate`, `tram keys`.
+# Built from the repository's root; .dockerignore says what comes along.
+
+FROM astral/uv:0.13.8 AS uv
+
+FROM python:3.11-slim-bookworm AS build
+COPY --from=uv /uv /usr/local/bin/uv
+ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
+WORKDIR /build
+COPY requirements.lock .
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv venv --python /usr/local/bin/python3.11 /opt/tram \
+ && uv pip sync --python /opt/tram/bin/python --require-hashes requirements.lock
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv build --wheel --build-constraints requirements-dev.lock --require-hashes --out-dir /dist \
+ && uv pip install --python /opt/tram/bin/python --no-deps /dist/*.whl
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="tramontane" \
+      org.opencontainers.image.description="Tramontane: API, upkeep and migrations" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin tram \
+ && install --directory --owner=tram --group=tram --mode=0700 /var/lib/tram
+COPY --from=build /opt/tram /opt/tram
+ENV PATH="/opt/tram/bin:$PATH" \
+    PYTHONUNBUFFERED=1 \
+    TRAM_HOST=0.0.0.0 \
+    TRAM_DATA_DIR=/var/lib/tram
+# Nothing to import lies here: uvicorn and Celery put the working directory on the path.
+WORKDIR /srv
+USER 10001
+EXPOSE 8700
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8700/ready', timeout=4)"]
+CMD ["tram", "api"]

@@ -1,0 +1,51 @@
+"""Ids sort by the time they were made, look alike, and lead from a job to its completion and back."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import ids
+
+CROCKFORD = re.compile(r"[0-9abcdefghjkmnpqrstvwxyz]{26}")
+moments = st.integers(0, 2**48 - 1)  # until the year 10889
+
+
+@given(moments, moments)
+def test_an_id_made_later_sorts_later(one, other):
+    earlier, later = sorted((one, other))
+    assert earlier == later or ids.suffix(earlier) < ids.suffix(later)
+
+
+@given(moments)
+def test_the_suffix_is_26_characters_that_nobody_mistakes(moment):
+    assert CROCKFORD.fullmatch(ids.suffix(moment))
+
+
+def test_the_first_ten_characters_are_the_time():
+    """As in ULID, whose specification gives the second of these as its example."""
+    assert ids.suffix(0)[:10] == "0000000000"
+    assert ids.suffix(1469918176385)[:10] == "01aryz6s41"
+    assert ids.suffix(2**48 - 1)[:10] == "7zzzzzzzzz"
+
+
+def test_ids_of_one_millisecond_differ():
+    assert len({ids.suffix(1) for _ in range(10_000)}) == 10_000
+
+
+def test_a_new_id_says_what_it_names():
+    job, key = ids.new("job"), ids.new("key")
+    assert re.fullmatch(r"job_.{26}", job)
+    assert re.fullmatch(r"key_.{26}", key)
+
+
+@pytest.mark.parametrize("name", ["job_01arzddcyhabcdefghjkmnpqrs", "chatcmpl-01arzddcyhabcdefghjkmnpqrs"])
+def test_a_job_is_found_by_its_own_id_and_by_its_completions(name):
+    assert ids.job_of(name) == "job_01arzddcyhabcdefghjkmnpqrs"
+    assert ids.completion_of(ids.job_of(name)) == "chatcmpl-01arzddcyhabcdefghjkmnpqrs"
+
+
+def test_what_is_no_id_leads_to_no_job():
+    assert ids.job_of("") == "job_"
+    assert ids.job_of("x") == "job_x"
