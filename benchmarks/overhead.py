@@ -27,6 +27,7 @@ from tests.flow.stack import Stack
 ENGINE = Path(__file__).parents[1] / "tests" / "fakes" / "engine.py"
 TOKENS, RATE, FIRST_S = 100, 50, 0.05
 SCRIPT = f"!tokens={TOKENS} rate={RATE} first={FIRST_S} stamp"
+SPREAD_S = 1.0  # callers do not come in one millisecond: each count of streams is reached over a second
 OURS = ("api", "worker", "redis", "upkeep")
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -40,8 +41,9 @@ class Run:
     """By process, a token."""
 
 
-async def stream(http: aiohttp.ClientSession, url: str, run: Run) -> None:
-    body = {"model": "fake", "messages": [{"role": "user", "content": SCRIPT}], "stream": True}
+async def stream(http: aiohttp.ClientSession, url: str, run: Run, after_s: float) -> None:
+    await asyncio.sleep(after_s)
+    body = {"messages": [{"role": "user", "content": SCRIPT}], "stream": True}
     asked, first = time.monotonic_ns(), True
     async with http.post(f"{url}/v1/chat/completions", json=body) as answer:
         answer.raise_for_status()
@@ -63,7 +65,7 @@ async def load(url: str, key: str, streams: int, pids: dict[str, int]) -> Run:
     headers, connector = {"Authorization": f"Bearer {key}"}, aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(headers=headers, connector=connector, trust_env=False) as http:
         began = time.monotonic()
-        await asyncio.gather(*(stream(http, url, run) for _ in range(streams)))
+        await asyncio.gather(*(stream(http, url, run, SPREAD_S * n / streams) for n in range(streams)))
         run.seconds = time.monotonic() - began
     tokens = streams * TOKENS
     run.cpu_us = {name: (cpu_s(pid) - before[name]) / tokens * 1e6 for name, pid in pids.items()}

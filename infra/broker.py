@@ -27,8 +27,6 @@ from redis.asyncio import Redis
 
 from models.errors import Unavailable
 
-DELIVER_QUEUE = "deliver"
-
 BOUND_S = 5.0  # a failed publish: one time-out on the old connection, one on a new one, and some air
 BATCH = 16  # messages a round trip; more would hold the interpreter, and so the caller's loop, for over a millisecond
 WAITING = 10_000  # messages that may wait for the publisher: half a second of its work
@@ -41,7 +39,6 @@ log = logging.getLogger(__name__)
 
 class TaskName(StrEnum):
     GENERATE = "chat.generate"
-    DELIVER = "delivery.send"
 
 
 class _Connection(Connection):

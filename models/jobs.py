@@ -165,8 +165,7 @@ def hand_back(session: Session, job_id: str, attempt: int, now_ms: int, error: d
         .values(attempt=Job.attempt + 1, worker=None, lease_until_ms=None, publish_due_ms=now_ms + PUBLISH_DOUBT_MS)
         .returning(Job.id, Job.attempt, Job.queue, Job.state)
     )
-    row = session.execute(step).one_or_none()
-    return None if row is None else Moved(*row)
+    return Moved(*session.execute(step).one())
 
 
 def reclaim(session: Session, now_ms: int, error: dict[str, Any], limit: int = 500) -> list[Moved]:

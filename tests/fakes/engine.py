@@ -13,6 +13,7 @@ What it does is scripted by words after a `!`: as last user message, behind the 
     status=503      answers with this status and an error
     error_event     its queue is full: an error event where a stream was asked for, else 503
     hang            says nothing until it is aborted or left
+    stamp           says the clock (monotonic, ns) in place of words, to measure a token's way
     die             ends, after `fail_after` tokens if that is given: the process, or in process its port and connections
 
 `continue_final_message` goes on counting where the last message stopped.  As a process it tells what it has seen at GET /_state,
@@ -50,6 +51,7 @@ class Script:
     error_event: bool = False
     hang: bool = False
     die: bool = False
+    stamp: bool = False
 
     def read(self, words: str) -> Self:
         """This one as changed by `words`.  Raises KeyError or ValueError for one that means nothing."""
@@ -115,7 +117,8 @@ class Answer:
     def _chunks(self, until: int) -> list[str]:
         roles = [f'{head},"role":"assistant","content":""{UNSAID}' for head in self.heads if self.said == self.begun]
         numbers = range(self.said + 1, until + 1)
-        return roles + [f'{head},"content":"{word(number)}"{UNSAID}' for number in numbers for head in self.heads]
+        words = [str(time.monotonic_ns()) if self.script.stamp else word(number) for number in numbers]
+        return roles + [f'{head},"content":"{said}"{UNSAID}' for said in words for head in self.heads]
 
     def _break_off(self) -> None:
         self.leave()

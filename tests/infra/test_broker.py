@@ -114,7 +114,7 @@ async def test_the_message_is_the_id(server: Server) -> None:
 async def test_depth_counts_what_waits(server: Server) -> None:
     assert await depth(server.client, QUEUE) == 0
     with publishing(server.url) as publisher:
-        await asyncio.gather(*(publisher.publish(TaskName.DELIVER, QUEUE, f"job_{n}") for n in range(100)))
+        await asyncio.gather(*(publisher.publish(TaskName.GENERATE, QUEUE, f"job_{n}") for n in range(100)))
     assert await depth(server.client, QUEUE) == 100
 
 

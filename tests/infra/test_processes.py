@@ -239,7 +239,7 @@ async def test_one_that_died_starts_again_only_when_its_needs_are_ready_again(st
         await told.until("api", Step.READY)
         gate.unlink()
         stage.kill("redis")
-        await told.until("redis", Step.STARTING)
+        await told.until("redis", Step.RESTARTING)
         stage.kill("api")
         await told.until("api", Step.RESTARTING)
         gate.write_text("open\n")

@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import typer
 import yaml
 
@@ -123,9 +122,14 @@ def _value(found: re.Match[str], given: dict[str, str]) -> str:
 
 
 def compose(**given: str) -> dict[str, Any]:
-    """With the example's values and those `given`; what the example leaves empty is a password."""
-    known = {name: value or f"secret-{name.lower()}" for name, value in example().items()} | given
-    return filled(yaml.safe_load((ROOT / "docker-compose.yml").read_text()), known)
+    """With the example's values and those `given`, and a word for each secret that the example leaves empty."""
+    secrets = {name: f"secret-{name.lower()}" for name, way in variables_of(compose_text()).items() if way == "?"}
+    known = {name: value or secrets.get(name, "") for name, value in example().items()}
+    return filled(raw_compose(), known | given)
+
+
+def raw_compose() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 
 def services() -> dict[str, dict[str, Any]]:
@@ -164,9 +168,3 @@ def running_redis(argv, folder):
         finally:
             server.terminate()
             server.communicate(timeout=WITHIN_S)
-
-
-@pytest.fixture(params=IMAGES)
-def image(request) -> str:
-    """Each Dockerfile's name."""
-    return request.param
