@@ -7,8 +7,9 @@ sender takes a delivery by moving its due time past its own time limit and raisi
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, cast
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, Table, insert, select, update
 from sqlalchemy.orm import Session
 
 from models import ids
@@ -54,7 +55,7 @@ class Outcome:
     retry_after_s: float | None
 
 
-def announce(session: Session, job: Job, state: JobState, now_ms: int) -> None:
+def announce(session: Session, job: Row[Any], state: JobState, now_ms: int) -> None:
     """Called with the step into an end state, inside its transaction."""
     if job.webhook_url is None:
         return
@@ -70,7 +71,10 @@ def announce(session: Session, job: Job, state: JobState, now_ms: int) -> None:
         "due_ms": now_ms,
         "created_ms": now_ms,
     }
-    session.execute(insert(Delivery), [row])
+    session.execute(_DELIVERIES.insert(), [row])
+
+
+_DELIVERIES = cast("Table", Delivery.__table__)
 
 
 def due(session: Session, now_ms: int, limit: int) -> list[Due]:

@@ -10,16 +10,16 @@ Times are Unix milliseconds, handed in.
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Update, case, func, insert, literal, or_, select, update
+from sqlalchemy import Row, Table, Update, bindparam, case, func, insert, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from models.deliveries import announce
-from models.lifecycle import FINAL, TRANSITIONS, JobState
+from models.lifecycle import TRANSITIONS, JobState
 from models.tables.base import Milliseconds
 from models.tables.jobs import Door, Job
-from models.transcripts import Spoken, record
+from models.transcripts import JOB_FACTS, Spoken, record
 
 LEASE_MS = 12_000
 """How long a silent worker keeps its jobs; with a sweep each second they run again within 15 s."""
@@ -121,15 +121,8 @@ def submit(session: Session, jobs: Iterable[NewJob]) -> None:
 
 def claim(session: Session, job_id: str, worker: str, now_ms: int) -> Claimed | None:
     """None: somebody else has it, it has ended, its deadline has passed, or its owner wants it stopped."""
-    step = (
-        _step(JobState.QUEUED, JobState.IN_PROGRESS)
-        .where(Job.id == job_id, Job.cancel_requested_ms.is_(None))
-        .where(or_(Job.deadline_ms.is_(None), Job.deadline_ms > now_ms))
-        .values(worker=worker, lease_until_ms=now_ms + LEASE_MS, publish_due_ms=None)
-        .values(started_ms=func.coalesce(Job.started_ms, now_ms))
-        .returning(*[getattr(Job, name) for name in Claimed.__slots__])
-    )
-    row = session.execute(step).one_or_none()
+    told = {"job_id": job_id, "worker": worker, "now_ms": now_ms, "lease_ms": now_ms + LEASE_MS}
+    row = session.execute(_CLAIM, told).one_or_none()
     return None if row is None else Claimed(*row)
 
 
@@ -146,7 +139,7 @@ def renew(session: Session, worker: str, ids: Collection[str], now_ms: int) -> l
 
 def finish(session: Session, job_id: str, attempt: int, ending: Ending) -> bool:
     """The end state, the transcript and the webhook delivery, together or not at all; False: this attempt came too late."""
-    return _end(session, JobState.IN_PROGRESS, ending, Job.id == job_id, Job.attempt == attempt) is not None
+    return _end(session, job_id, JobState.IN_PROGRESS, ending, attempt=attempt) is not None
 
 
 def hand_back(session: Session, job_id: str, attempt: int, now_ms: int, error: dict[str, Any]) -> Moved | None:
@@ -156,9 +149,9 @@ def hand_back(session: Session, job_id: str, attempt: int, now_ms: int, error: d
     if wish is None:
         return None
     if wish.cancel_requested_ms is not None:
-        return _end(session, JobState.IN_PROGRESS, Ending(JobState.CANCELLED, now_ms), *mine)
+        return _end(session, job_id, JobState.IN_PROGRESS, Ending(JobState.CANCELLED, now_ms))
     if attempt >= MAX_ATTEMPTS:
-        return _end(session, JobState.IN_PROGRESS, Ending(JobState.FAILED, now_ms, error=error), *mine)
+        return _end(session, job_id, JobState.IN_PROGRESS, Ending(JobState.FAILED, now_ms, error=error))
     step = (
         _step(JobState.IN_PROGRESS, JobState.QUEUED)
         .where(*mine)
@@ -187,7 +180,7 @@ def cancel(session: Session, account_id: str, job_id: str, now_ms: int) -> Moved
     if row is None:
         return None
     if row.state is JobState.QUEUED:
-        return _end(session, JobState.QUEUED, Ending(JobState.CANCELLED, now_ms), *mine)
+        return _end(session, job_id, JobState.QUEUED, Ending(JobState.CANCELLED, now_ms))
     wish = update(Job).where(*mine, Job.state == JobState.IN_PROGRESS, Job.cancel_requested_ms.is_(None))
     session.execute(wish.values(cancel_requested_ms=now_ms))
     return Moved(*row)
@@ -197,7 +190,7 @@ def expire_queued(session: Session, now_ms: int, error: dict[str, Any], limit: i
     """Queued jobs past their deadline never touch the GPU."""
     late = select(Job.id).where(Job.state == JobState.QUEUED, Job.deadline_ms <= now_ms).limit(limit)
     ending = Ending(JobState.EXPIRED, now_ms, error=error)
-    ended = [_end(session, JobState.QUEUED, ending, Job.id == job_id) for job_id in session.scalars(late).all()]
+    ended = [_end(session, job_id, JobState.QUEUED, ending) for job_id in session.scalars(late).all()]
     return [move for move in ended if move is not None]
 
 
@@ -238,39 +231,67 @@ def find(session: Session, account_id: str, job_id: str) -> Job | None:
 
 
 def _step(before: JobState, after: JobState) -> Update:
+    _allow(before, after)
+    return update(Job).where(Job.state == before).values(state=after)
+
+
+def _allow(before: JobState, after: JobState) -> None:
     assert after in TRANSITIONS[before], f"{before} -> {after} is not in the transition table"
-    step = update(Job).where(Job.state == before).values(state=after)
-    return step.execution_options(synchronize_session=False)
 
 
-def _end(session: Session, before: JobState, ending: Ending, *where: Any) -> Moved | None:
-    """The one way into an end state: None when the step is not allowed (any more)."""
-    job = session.scalar(select(Job).where(Job.state == before, *where).with_for_update())
-    if job is None:
+def _end(
+    session: Session, job_id: str, before: JobState, ending: Ending, *, attempt: int | None = None
+) -> Moved | None:
+    """The one way into an end state: None when the step is not allowed (any more).  The row is locked before it is looked at."""
+    _allow(before, ending.state)
+    job = session.execute(_LOCKED, {"job_id": job_id}).one_or_none()
+    if job is None or job.state is not before or attempt not in {None, job.attempt}:
         return None
-    assert ending.state in FINAL
-    session.execute(_step(before, ending.state).where(Job.id == job.id).values(**_columns(job, ending)))
-    if job.store:
-        record(session, job, ending.answers, ending.at_ms)
+    conversation_id = record(session, job, ending.answers, ending.at_ms) if job.store else None
+    columns = {name: getattr(ending, name) for name in _KEPT} | _remains(job, ending)
+    session.execute(_ENDED, columns | {"job": job.id, "ended_ms": ending.at_ms, "conversation_id": conversation_id})
     announce(session, job, ending.state, ending.at_ms)
-    session.expunge(job)
     return Moved(job.id, job.attempt, job.queue, ending.state)
 
 
-def _columns(job: Job, ending: Ending) -> dict[str, Any]:
-    columns = {name: getattr(ending, name) for name in _KEPT} | {
-        "ended_ms": ending.at_ms,
-        "lease_until_ms": None,
-        "publish_due_ms": None,
-        "messages": None,  # the transcript tree holds them now
-        "chain": [job.chain[-1]] if job.chain and job.store else None,
-    }
+def _remains(job: Row[Any], ending: Ending) -> dict[str, Any]:
+    """Of a job that is not to be stored: nothing, but an answer its owner has an hour to fetch, or until the webhook takes it."""
     if job.store:
-        return columns
-    # Nobody but who waits on the line may see it; a job's owner has an hour, or until the webhook is delivered.
+        return {"parameters": job.parameters, "forget_due_ms": None}
     if job.door is Door.CHAT:
-        return columns | {"parameters": None, "result": None, "result_key": None}
-    return columns | {"parameters": None, "forget_due_ms": ending.at_ms + FORGET_MS}
+        return {"parameters": None, "result": None, "result_key": None, "forget_due_ms": None}
+    return {"parameters": None, "forget_due_ms": ending.at_ms + FORGET_MS}
 
 
-_KEPT = ("error", "result", "result_key", "first_token_ms", "prompt_tokens", "completion_tokens", "cached_tokens")
+# A claim and an end are what every job costs, so their statements are built once, and go round the ORM.
+_TABLE = cast("Table", Job.__table__)
+_C = _TABLE.c
+_NOW = bindparam("now_ms", type_=Milliseconds)
+_allow(JobState.QUEUED, JobState.IN_PROGRESS)
+_CLAIM = (
+    _TABLE.update()
+    .where(_C.id == bindparam("job_id"), _C.state == JobState.QUEUED, _C.cancel_requested_ms.is_(None))
+    .where(or_(_C.deadline_ms.is_(None), _C.deadline_ms > _NOW))
+    .values(state=JobState.IN_PROGRESS, worker=bindparam("worker"), publish_due_ms=None)
+    .values(lease_until_ms=bindparam("lease_ms"), started_ms=func.coalesce(_C.started_ms, _NOW))
+    .returning(*(_C[name] for name in Claimed.__slots__))
+)
+_FACTS = (*JOB_FACTS, "attempt", "queue", "state", "store", "door", "webhook_url", "parameters")
+_LOCKED = select(*(_C[name] for name in _FACTS)).where(_C.id == bindparam("job_id")).with_for_update()
+_KEPT = (
+    "state",
+    "error",
+    "result",
+    "result_key",
+    "first_token_ms",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+)
+_WRITTEN = (*_KEPT, "parameters", "forget_due_ms", "ended_ms", "conversation_id")
+_CLEARED = ("lease_until_ms", "publish_due_ms", "messages", "chain")  # the transcript tree holds the messages now
+_ENDED = (
+    _TABLE.update()
+    .where(_C.id == bindparam("job"))
+    .values({name: bindparam(name) for name in _WRITTEN} | dict.fromkeys(_CLEARED))
+)

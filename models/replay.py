@@ -51,14 +51,16 @@ def compare(recorded: Mapping[str, Any] | None, replayed: Mapping[str, Any] | No
     before, after = _seen(recorded), _seen(replayed)
     if before == after:
         return Comparison(Verdict.IDENTICAL)
-    position = _parting(before, after)
-    return Comparison(Verdict.DIVERGED, position, _around(before, position), _around(after, position))
+    position = _parting(before[0], after[0])
+    if before[0] == after[0]:
+        position += _parting(before[1], after[1])
+    return Comparison(Verdict.DIVERGED, position, _around("".join(before), position), _around("".join(after), position))
 
 
-def _seen(message: Mapping[str, Any]) -> str:
+def _seen(message: Mapping[str, Any]) -> tuple[str, str]:
+    """The text, and the calls written out: a text that only looks like calls is not the same as they."""
     calls = [[call["function"]["name"], call["function"]["arguments"]] for call in message.get("tool_calls") or ()]
-    text = message.get("content") or ""
-    return text + orjson.dumps(calls).decode() if calls else text
+    return message.get("content") or "", orjson.dumps(calls).decode() if calls else ""
 
 
 def _parting(before: str, after: str) -> int:

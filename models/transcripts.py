@@ -7,9 +7,9 @@ prompt that contains an earlier turn's answer continues that turn.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import Executable, Row, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
@@ -31,23 +31,40 @@ class Spoken:
     finish_reason: str
 
 
-def record(session: Session, job: Job, answers: Sequence[Spoken], now_ms: int) -> None:
-    """The turn that `job` was; called inside the transaction that ends it."""
-    assert job.messages is not None and job.chain is not None  # noqa: PT018
-    _add_messages(session, job.account_id, job.messages, job.chain, now_ms)
-    parent = _parent(session, job.chain)
-    conversation = _conversation(session, job, parent, now_ms)
+JOB_FACTS = (
+    "id",
+    "account_id",
+    "messages",
+    "chain",
+    "meta",
+    "created_ms",
+    "conversation_id",
+    "source_job_id",
+    "replay_id",
+)
+"""What `record` reads of a job's row."""
+
+
+def record(session: Session, job: Row[Any], answers: Sequence[Spoken], now_ms: int) -> str:
+    """The turn that `job` was, inside the transaction that ends it; the id of its conversation."""
+    tip, depth = job.chain[-1], len(job.chain)
+    hashes = _hashes(session, job, answers)
+    spoken = [_message(job, name, tip, depth, each.message, now_ms) for name, each in zip(hashes, answers, strict=True)]
+    _insert_new(session, [*_prompt(session, job, now_ms), *spoken])
+    parent = _parent(session, job)
+    conversation_id = _conversation(session, job, parent, now_ms)
     turn = {
         "job_id": job.id,
-        "conversation_id": conversation,
-        "prompt": job.chain[-1],
+        "conversation_id": conversation_id,
+        "prompt": tip,
         "parent_job_id": job.source_job_id or (parent.job_id if parent else None),
         "replay": job.replay_id is not None,
         "created_ms": job.created_ms,
     }
-    session.execute(insert(Turn), [turn])
-    session.execute(update(Job).where(Job.id == job.id).values(conversation_id=conversation))
-    _add_answers(session, job, answers, now_ms)
+    session.execute(_TURNS.insert(), [turn])
+    if hashes:
+        session.execute(_ANSWERS.insert(), [_answer(job, n, hashes[n], answers[n]) for n in range(len(hashes))])
+    return conversation_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,28 +124,25 @@ class _Parent:
     conversation_id: str
 
 
-def _parent(session: Session, chain: Sequence[str]) -> _Parent | None:
+def _parent(session: Session, job: Row[Any]) -> _Parent | None:
     """The turn whose answer lies deepest on this path; of several, one that was no replay, and the latest."""
-    depth = {name: number for number, name in enumerate(chain)}
+    said = {job.chain[n]: n for n, message in enumerate(job.messages) if message["role"] == "assistant"}
     best: tuple[int, bool, str, str] | None = None
-    for start in range(0, len(chain), _BATCH):
-        rows = select(Answer.hash, Answer.job_id, Turn.conversation_id, Turn.replay)
-        rows = rows.join(Turn, Turn.job_id == Answer.job_id)
-        for row in session.execute(rows.where(Answer.hash.in_(chain[start : start + _BATCH]))):
-            candidate = (depth[row.hash], not row.replay, row.job_id, row.conversation_id)
+    for names in _batches(list(said)):
+        for row in session.execute(_ANSWERED, {"hashes": names, "owner": job.account_id}):
+            candidate = (said[row.hash], not row.replay, row.job_id, row.conversation_id)
             best = candidate if best is None else max(best, candidate)
     return None if best is None else _Parent(best[2], best[3])
 
 
-def _conversation(session: Session, job: Job, parent: _Parent | None, now_ms: int) -> str:
-    name = job.conversation_id or (parent.conversation_id if parent else None)
-    if name is not None:
-        touched = update(Conversation).where(Conversation.id == name, Conversation.account_id == job.account_id)
-        session.execute(touched.values(updated_ms=now_ms))
-        return name
+def _conversation(session: Session, job: Row[Any], parent: _Parent | None, now_ms: int) -> str:
+    known: str | None = job.conversation_id or (parent.conversation_id if parent else None)
+    if known is not None:
+        session.execute(_TOUCHED, {"known": known, "owner": job.account_id, "updated": now_ms})
+        return known
     name = ids.new("conv")
-    row = {"id": name, "account_id": job.account_id, "title": _title(job.messages or []), "meta": job.meta}
-    session.execute(insert(Conversation), [row | {"created_ms": job.created_ms, "updated_ms": now_ms}])
+    row = {"id": name, "account_id": job.account_id, "title": _title(job.messages), "meta": job.meta}
+    session.execute(_CONVERSATIONS.insert(), [row | {"created_ms": job.created_ms, "updated_ms": now_ms}])
     return name
 
 
@@ -138,59 +152,70 @@ def _title(messages: Sequence[dict[str, Any]]) -> str:
     return text if len(text) <= TITLE_CHARACTERS else text[: TITLE_CHARACTERS - 1] + "…"
 
 
-def _add_messages(
-    session: Session, account_id: str, messages: Sequence[dict[str, Any]], chain: Sequence[str], now_ms: int
-) -> None:
-    held = _held(session, chain)
-    rows = [
-        {
-            "hash": chain[depth],
-            "account_id": account_id,
-            "parent": chain[depth - 1] if depth else None,
-            "depth": depth,
-            "role": messages[depth]["role"],
-            "content": messages[depth],
-            "created_ms": now_ms,
-        }
-        for depth in range(held, len(chain))
+def _prompt(session: Session, job: Row[Any], now_ms: int) -> list[dict[str, Any]]:
+    """The rows of those prompt messages that the tree does not hold."""
+    return [
+        _message(job, job.chain[depth], job.chain[depth - 1] if depth else None, depth, job.messages[depth], now_ms)
+        for depth in range(_held(session, job.chain), len(job.chain))
     ]
-    if rows:
-        _insert_new(session, rows)
+
+
+def _message(
+    job: Row[Any], name: str, parent: str | None, depth: int, message: dict[str, Any], now_ms: int
+) -> dict[str, Any]:
+    place = {"hash": name, "account_id": job.account_id, "parent": parent, "depth": depth}
+    return place | {"role": message["role"], "content": message, "created_ms": now_ms}
+
+
+def _answer(job: Row[Any], choice: int, name: str, spoken: Spoken) -> dict[str, Any]:
+    return {"job_id": job.id, "choice": choice, "hash": name, "finish_reason": spoken.finish_reason}
 
 
 def _held(session: Session, chain: Sequence[str]) -> int:
     """How many of the path's messages the tree holds: the deepest found, and so all above it."""
-    for stop in range(len(chain), 0, -_BATCH):
-        part = chain[max(0, stop - _BATCH) : stop]
-        deepest = session.scalar(_deepest(part))
+    for names in reversed(_batches(chain)):
+        deepest = session.scalar(_DEEPEST, {"hashes": names})
         if deepest is not None:
-            return deepest + 1
+            return int(deepest) + 1
     return 0
 
 
-def _deepest(hashes: Sequence[str]) -> Select[int]:
-    return select(Message.depth).where(Message.hash.in_(hashes)).order_by(Message.depth.desc()).limit(1)
+def _hashes(session: Session, job: Row[Any], answers: Sequence[Spoken]) -> list[str]:
+    if not answers:
+        return []
+    salt: bytes = session.scalars(_SALT, {"account_id": job.account_id}).one()
+    return [link(salt, job.chain[-1], spoken.message) for spoken in answers]
 
 
 def _insert_new(session: Session, rows: list[dict[str, Any]]) -> None:
-    """Two turns that end together may bring the same message: the second finds it there."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    session.execute(dialect.insert(Message).on_conflict_do_nothing(), rows)
+    """Two turns that end together may bring the same message, and two choices may be alike: the second finds it there."""
+    if rows:
+        session.execute(_ADDED[session.get_bind().dialect.name], rows)
 
 
-def _add_answers(session: Session, job: Job, answers: Sequence[Spoken], now_ms: int) -> None:
-    if not answers or job.chain is None:
-        return
-    salt = session.scalars(select(Account.salt).where(Account.id == job.account_id)).one()
-    tip, depth = job.chain[-1], len(job.chain)
-    hashes = [link(salt, tip, spoken.message) for spoken in answers]
-    message = {"account_id": job.account_id, "parent": tip, "depth": depth, "role": "assistant", "created_ms": now_ms}
-    _insert_new(
-        session,
-        [message | {"hash": name, "content": spoken.message} for name, spoken in zip(hashes, answers, strict=True)],
-    )
-    rows = [
-        {"job_id": job.id, "choice": choice, "hash": name, "finish_reason": answers[choice].finish_reason}
-        for choice, name in enumerate(hashes)
-    ]
-    session.execute(insert(Answer), rows)
+def _batches(names: Sequence[str]) -> list[Sequence[str]]:
+    return [names[start : start + _BATCH] for start in range(0, len(names), _BATCH)]
+
+
+# Built once, and round the ORM: recording a turn is part of every job's last transaction.
+_MESSAGES, _TURNS = cast("Table", Message.__table__), cast("Table", Turn.__table__)
+_ANSWERS, _CONVERSATIONS = cast("Table", Answer.__table__), cast("Table", Conversation.__table__)
+_ACCOUNTS = cast("Table", Account.__table__)
+_ADDED: dict[str, Executable] = {
+    "postgresql": postgresql.insert(_MESSAGES).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(_MESSAGES).on_conflict_do_nothing(),
+}
+_DEEPEST = select(func.max(_MESSAGES.c.depth)).where(_MESSAGES.c.hash.in_(bindparam("hashes", expanding=True)))
+_SALT = select(_ACCOUNTS.c.salt).where(_ACCOUNTS.c.id == bindparam("account_id"))
+# The owner is asked for because accounts may be given one salt, and then have hashes in common.
+_ANSWERED = (
+    select(_ANSWERS.c.hash, _ANSWERS.c.job_id, _TURNS.c.conversation_id, _TURNS.c.replay)
+    .join(_TURNS, _TURNS.c.job_id == _ANSWERS.c.job_id)
+    .join(_CONVERSATIONS, _CONVERSATIONS.c.id == _TURNS.c.conversation_id)
+    .where(_ANSWERS.c.hash.in_(bindparam("hashes", expanding=True)), _CONVERSATIONS.c.account_id == bindparam("owner"))
+)
+_TOUCHED = (
+    _CONVERSATIONS.update()
+    .where(_CONVERSATIONS.c.id == bindparam("known"), _CONVERSATIONS.c.account_id == bindparam("owner"))
+    .values(updated_ms=bindparam("updated"))
+)

@@ -61,9 +61,10 @@ def next_due(
     """
     if attempts >= len(SCHEDULE_S):
         return None
-    step_s = max(SCHEDULE_S[attempts], _SLOW_STEP_S if slowly else 0)
+    least_s = _SLOW_STEP_S if slowly else 0
+    step_s = max(SCHEDULE_S[attempts], least_s)
     if retry_after_s is None:
-        return now + timedelta(seconds=step_s * (1 + _JITTER * jitter))
+        return now + timedelta(seconds=max(step_s * (1 + _JITTER * jitter), least_s))
     # The step stands first in max() so that a NaN loses; jitter only adds, for earlier than asked would be asking for another no.
     asked_s = max(step_s, retry_after_s) * (1 + _JITTER * abs(jitter))
     return now + timedelta(seconds=min(asked_s, 2 * step_s))

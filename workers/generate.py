@@ -18,6 +18,7 @@ from models.errors import EngineLost, TramError, Unavailable
 from models.jobs import Claimed, Ending, Moved
 from models.lifecycle import JobState
 from models.packing import pack
+from models.tables.jobs import Door
 from models.wire.ending import StreamEnd
 from models.wire.stream import completion
 from workers.attempt import Attempt, Outcome, engine_failure
@@ -97,7 +98,7 @@ async def _ending(node: Node, attempt: Attempt, outcome: Outcome, whole: dict[st
 
 async def _kept(node: Node, attempt: Attempt, whole: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str | None]:
     """The result for the row, or the key it lies under."""
-    if whole is None:
+    if whole is None or (attempt.job.door is Door.CHAT and not attempt.job.store):
         return None, None
     began = attempt.job.created_ms
     result = {

@@ -274,7 +274,11 @@ def test_retry_after_that_is_no_number(asked_s, delay):
 
 
 def test_slowly_is_a_minute_at_least():
-    assert delay_s(1, slowly=True) == 60
+    assert (delay_s(1, slowly=True), delay_s(1, slowly=True, jitter=-1), delay_s(1, slowly=True, jitter=1)) == (
+        60,
+        60,
+        72,
+    )
     assert delay_s(1, 90, slowly=True) == 90
     assert delay_s(1, 1000, slowly=True) == 120
     assert delay_s(2, slowly=True) == 300
