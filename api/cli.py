@@ -90,7 +90,7 @@ def replay(
 ) -> None:
     """Ask recorded turns again and compare the answers."""
     settings = Settings()
-    client = ServiceClient(url or f"http://{settings.host}:{settings.port}", key or settings.api_key)
+    client = ServiceClient(url or settings.url, key or settings.api_key)
     with console.status("replaying"):
         view = client.replay(source, model, dict(_parameter(text) for text in override or ()))
     _show_replay(view)

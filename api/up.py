@@ -124,7 +124,7 @@ def _show(console: Console, event: Event) -> None:
 
 
 def _welcome(console: Console, settings: Settings, card: Card, key: str | None) -> None:
-    root = f"http://{settings.host}:{settings.port}"
+    root = settings.url
     console.print(f"\nTramontane serves [bold]{card.id}[/bold] at [bold]{root}/v1[/bold]", highlight=False)
     if card.toy:
         console.print("[yellow]This is a toy model: it knows some dialogues by heart and nothing else.[/yellow]")

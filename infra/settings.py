@@ -25,6 +25,7 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8700, ge=1, le=65535, description="Port the API listens on")
+    public_url: str = Field("", description="What callers know the API by; empty: its host and port")
     database_url: str = Field("", description="`postgresql://…`; empty: SQLite in the data directory")
     redis_url: str = Field("", description="`redis://…`; empty: a server of our own in the data directory")
     objects_url: str = Field(
@@ -41,7 +42,10 @@ class Settings(BaseSettings):
         "", description="Card of the model to serve; empty: the 24B where a GPU is, the demo model where not"
     )
     api_key: str = Field("", description="If set, the first start creates exactly this key")
-    webhook_allow: str = Field("", description="CIDRs webhooks may reach though private, comma separated; empty: with SQLite loopback, else none")
+    webhook_allow: str = Field(
+        "",
+        description="CIDRs webhooks may reach though private, comma separated; empty: with SQLite loopback, else none",
+    )
     concurrency: int = Field(0, ge=0, le=4096, description="Jobs one worker holds at once; 0: from the card")
     max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest request body accepted")
     drain_s: float = Field(
@@ -54,6 +58,10 @@ class Settings(BaseSettings):
     def _networks_parse(cls, text: str) -> str:
         _networks(text)
         return text
+
+    @property
+    def url(self) -> str:
+        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
 
     @property
     def database(self) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy import Row, Table, Update, bindparam, case, func, insert, litera
 from sqlalchemy.orm import Session
 
 from models.deliveries import announce
-from models.lifecycle import TRANSITIONS, JobState
+from models.lifecycle import FINAL, TRANSITIONS, JobState
 from models.tables.base import Milliseconds
 from models.tables.jobs import Door, Job
 from models.transcripts import JOB_FACTS, Spoken, record
@@ -243,7 +243,7 @@ def _end(
     session: Session, job_id: str, before: JobState, ending: Ending, *, attempt: int | None = None
 ) -> Moved | None:
     """The one way into an end state: None when the step is not allowed (any more).  The row is locked before it is looked at."""
-    _allow(before, ending.state)
+    assert ending.state in FINAL & TRANSITIONS[before], f"{before} cannot end as {ending.state}"
     job = session.execute(_LOCKED, {"job_id": job_id}).one_or_none()
     if job is None or job.state is not before or attempt not in {None, job.attempt}:
         return None

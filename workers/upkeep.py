@@ -148,7 +148,7 @@ async def opened(settings: Settings) -> AsyncIterator[Upkeep]:
         publisher = Publisher(celery_app(settings.redis))
         publisher.start()
         stack.callback(publisher.close)
-        deliverer = Deliverer(database, objects, outbound)
+        deliverer = Deliverer(database, objects, outbound, settings.url)
         stack.push_async_callback(deliverer.close)
         yield Upkeep(database, connection, stream, objects, publisher, deliverer)
 

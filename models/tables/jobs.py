@@ -65,7 +65,7 @@ class Job(Base):
     result: Mapped[dict[str, Any] | None] = mapped_column(Packed)
     result_key: Mapped[str | None] = mapped_column(String(200))
     """Where the result lies in the object store, when it is too large for the row."""
-    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     prompt_tokens: Mapped[int] = mapped_column(Integer, default=0)
     completion_tokens: Mapped[int] = mapped_column(Integer, default=0)
     cached_tokens: Mapped[int] = mapped_column(Integer, default=0)

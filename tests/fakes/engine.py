@@ -354,6 +354,7 @@ ROUTES: dict[tuple[str, str], Callable[..., None]] = {
     ("POST", "/abort_request"): FakeEngine.abort,
     ("POST", "/flush_cache"): FakeEngine.flush,
     ("GET", "/v1/models"): FakeEngine.models,
+    ("GET", "/model_info"): FakeEngine.models,
     ("GET", "/ready"): lambda _, link, *__: link.reply(200),
     ("GET", "/health"): lambda _, link, *__: link.reply(200),
     ("GET", "/_state"): lambda engine, link, *_: link.reply(200, engine.state()),

@@ -5,8 +5,8 @@
         ...
         sent = await receiver.next()
 
-Replies are used up in order; after the last one everything is answered 204.  It listens on 127.0.0.1 on a free port, so whoever
-calls it must have 127.0.0.0/8 among the networks it may call.
+Replies are used up in order; after the last one everything is answered 204.  It listens on a loopback address on a free port, so
+whoever calls it must have that among the networks it may call.  Entered again, it listens on the same port.
 """
 
 import asyncio
@@ -47,17 +47,17 @@ class Sent:
 
 
 class Receiver:
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.seen: list[Sent] = []
         self._unread: asyncio.Queue[Sent] = asyncio.Queue()
         self._script: deque[Reply] = deque()
-        self._tls = tls
-        self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
+        self._host, self._tls = host, tls
         self.port = 0
 
     async def __aenter__(self) -> Self:
+        self._runner = web.ServerRunner(web.Server(self._answer), shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls).start()
+        await web.TCPSite(self._runner, self._host, self.port, ssl_context=self._tls).start()
         self.port = self._runner.addresses[0][1]
         return self
 
@@ -66,7 +66,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
+        return f"http://{self._host}:{self.port}/hook"
 
     def script(self, *replies: Reply) -> None:
         self._script.extend(replies)

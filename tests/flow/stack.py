@@ -1,6 +1,6 @@
 """A whole Tramontane for tests: `tram up` as a child, seen only from outside (HTTP, signals, /proc).
 
-with Stack(folder, TRAM_ENGINE_URL=engine.url) as stack:
+with Stack(folder, engine, TRAM_CONCURRENCY="8") as stack:
     stack.http.post("/v1/jobs", json={...})
     stack.kill("worker")            # SIGKILL to the process itself; its supervisor starts another
 """
@@ -8,42 +8,44 @@ with Stack(folder, TRAM_ENGINE_URL=engine.url) as stack:
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import httpx2
 
 from infra.ports import free_port
+from tests.flow.engine import Engine
+from tests.flow.sse import Event, events
 
 KEY = "sk-tram-for-the-tests-0123456789"
 START_S = 120.0
 STOP_S = 60.0
+FINAL = {"completed", "failed", "cancelled", "expired"}
 PROGRAMS = {
     "redis": "valkey-server|redis-server",
     "worker": r"celery.*workers\.app",
     "upkeep": r"workers\.upkeep",
     "api": r"uvicorn.*api\.app",
-    "engine": r"sglang\.launch_server",
 }
 
 
 class Stack:
-    def __init__(self, folder: Path, *, port: int = 0, **settings: str) -> None:
-        self.folder = folder
-        self.port = port or free_port("127.0.0.1")
+    def __init__(self, folder: Path, engine: Engine | None = None, **settings: str) -> None:
+        self.folder, self._engine = folder, engine
+        self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
         self.key = KEY
         own = {"TRAM_DATA_DIR": str(folder / "data"), "TRAM_PORT": str(self.port), "TRAM_API_KEY": KEY}
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRAM_")}
-        self._environment = inherited | own | settings
+        joined = {"TRAM_ENGINE_URL": engine.url} if engine else {}
+        self._environment = cleaned(os.environ) | own | joined | settings
         self._process: subprocess.Popen[bytes] | None = None
-        self.http = httpx2.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60, trust_env=False
-        )
+        self.http = self.client(KEY)
 
     def __enter__(self) -> Self:
         self.start()
@@ -53,66 +55,151 @@ class Stack:
         self.stop()
         self.http.close()
 
+    @property
+    def engine(self) -> Engine:
+        assert self._engine is not None, "this one runs on the real engine"
+        return self._engine
+
+    def client(self, key: str) -> httpx2.Client:
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
+
     def start(self) -> None:
         """Returns once `tram up` says that it serves."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        output = self.folder / "up.log"
-        command = (str(Path(sys.executable).with_name("tram")), "up")
-        with output.open("wb") as log:
+        told = self.folder / "up.log"
+        with told.open("wb") as output:
             self._process = subprocess.Popen(
-                command, env=self._environment, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+                (tram(), "up"),
+                env=self._environment,
+                stdout=output,
+                stderr=output,
+                cwd=self.folder,
+                start_new_session=True,
             )
-        until(lambda: b"Tramontane serves" in output.read_bytes() or self._process.poll() is not None, START_S)
-        assert self._process.poll() is None, output.read_text() + self.logs()
+        until(lambda: b"Tramontane serves" in told.read_bytes() or self._process.poll() is not None, START_S)
+        assert self._process.poll() is None, told.read_text() + self.logs()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """In order, as Ctrl-C does it; nothing is left."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.send_signal(number)
         assert self._process.wait(STOP_S) == 0, self.logs()
         assert self.processes() == {}, "something was left running"
 
-    def kill(self, name: str) -> int:
-        """SIGKILL to the one process that `name` stands for; its pid."""
+    def kill_supervisor(self) -> None:
+        """SIGKILL to `tram up` itself; returns when what it had started is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP_S)
+        until(lambda: self.processes() == {}, STOP_S)
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """A signal to the one process that `name` stands for; its pid."""
         pid = self.processes()[name]
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
         return pid
 
-    def restarted(self, name: str, old: int, within_s: float = START_S) -> int:
-        """The pid of the process that took its place."""
-        until(lambda: self.processes().get(name, old) != old, within_s)
-        return self.processes()[name]
+    def restarted(self, name: str, old: int) -> None:
+        """Returns when another process stands in its place, and serves."""
+        until(lambda: self.processes().get(name, old) != old, START_S)
+        if name == "api":
+            until(self._answers, START_S)
+
+    def _answers(self) -> bool:
+        try:
+            return self.http.get("/ready").is_success
+        except httpx2.TransportError:
+            return False
 
     def processes(self) -> dict[str, int]:
         """What runs of this stack, by name: found by its data directory, since pids are the supervisor's own business."""
-        folder = self._environment["TRAM_DATA_DIR"].encode()
+        mark = f"TRAM_DATA_DIR={self._environment['TRAM_DATA_DIR']}".encode()
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             command, environment = _read(entry / "cmdline"), _read(entry / "environ")
-            # Valkey writes its title over both: there the folder stands in its socket's path.
-            ours = b"TRAM_DATA_DIR=" + folder in environment.split(b"\0") or folder + b"/redis.sock" in command
-            if not ours or b"keeper.py" in command:
+            if mark not in environment.split(b"\0") or b"keeper.py" in command:
                 continue
             words = command.replace(b"\0", b" ").decode(errors="replace")
             found |= {name: int(entry.name) for name, pattern in PROGRAMS.items() if re.search(pattern, words)}
         return found
 
+    def log(self, name: str) -> str:
+        return (self.folder / "data" / "logs" / f"{name}.log").read_text(errors="replace")
+
     def logs(self) -> str:
         files = sorted((self.folder / "data" / "logs").glob("*.log"))
         return "\n".join(f"--- {file.name}\n{file.read_text(errors='replace')[-3000:]}" for file in files)
 
+    def command(self, *words: str) -> str:
+        """What `tram …` prints, with this stack's settings."""
+        done = subprocess.run(
+            (tram(), *words), env=self._environment, cwd=self.folder, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def submit(self, text: str, **fields: Any) -> str:
+        """The new job's id."""
+        answer = self.http.post("/v1/jobs", json={"messages": said(text), **fields})
+        assert answer.status_code == 202, answer.text
+        return answer.json()["id"]
+
+    def chat(self, text: str, **fields: Any) -> dict[str, Any]:
+        answer = self.http.post("/v1/chat/completions", json={"messages": said(text), **fields})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    @contextmanager
+    def streamed(self, text: str, **fields: Any) -> Iterator[httpx2.Response]:
+        body = {"messages": said(text), "stream": True, **fields}
+        with self.http.stream("POST", "/v1/chat/completions", json=body) as response:
+            yield response
+
+    def follow(self, job_id: str, last_event_id: str | None = None) -> list[Event]:
+        """The job's events, to their end."""
+        headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+        with self.http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as response:
+            assert response.status_code == 200, response.read()
+            return list(events(response))
+
     def job(self, job_id: str) -> dict[str, Any]:
         return self.http.get(f"/v1/jobs/{job_id}").raise_for_status().json()
 
-    def ended(self, job_id: str, within_s: float = 30.0) -> dict[str, Any]:
+    def ended(self, job_id: str, within_s: float = 60.0) -> dict[str, Any]:
         """The job once it has ended."""
-        until(lambda: self.job(job_id)["state"] not in {"queued", "in_progress"}, within_s)
+        until(lambda: self.job(job_id)["state"] in FINAL, within_s)
         return self.job(job_id)
 
-    def submit(self, text: str, **fields: Any) -> dict[str, Any]:
-        answer = self.http.post("/v1/jobs", json={"messages": [{"role": "user", "content": text}], **fields})
-        assert answer.status_code == 202, answer.text
-        return answer.json()
+    def listed(self, path: str, **wanted: str | int) -> list[dict[str, Any]]:
+        """All rows of a list, through its pages."""
+        found: list[dict[str, Any]] = []
+        while True:
+            after = {"after": found[-1]["id"]} if found else {}
+            page = self.http.get(path, params={"limit": 100, **wanted, **after}).raise_for_status().json()
+            found += page["data"]
+            if not page["has_more"]:
+                return found
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Straight from the embedded database's file."""
+        path = self.folder / "data" / "tramontane.db"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            return connection.execute(query).fetchall()
+
+
+def tram() -> str:
+    return str(Path(sys.executable).with_name("tram"))
+
+
+def cleaned(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what would set this stack from outside."""
+    return {name: value for name, value in environment.items() if not name.startswith("TRAM_")}
+
+
+def said(text: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text}]
 
 
 def until(true: Callable[[], object], within_s: float, pause_s: float = 0.05) -> None:

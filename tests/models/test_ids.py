@@ -46,6 +46,6 @@ def test_a_job_is_found_by_its_own_id_and_by_its_completions(name):
     assert ids.completion_of(ids.job_of(name)) == "chatcmpl-01arzddcyhabcdefghjkmnpqrs"
 
 
-def test_what_is_no_id_leads_to_no_job():
-    assert ids.job_of("") == "job_"
-    assert ids.job_of("x") == "job_x"
+def test_what_is_no_completion_is_taken_for_a_job():
+    assert ids.job_of("") == ""
+    assert ids.job_of("rpl_1") == "rpl_1"

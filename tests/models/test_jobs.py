@@ -176,9 +176,10 @@ def test_an_end_is_written_once_with_all_that_belongs_to_it(session, account):
     assert (stored.state, stored.ended_ms, stored.first_token_ms) == ("completed", NOW + 500, NOW + 100)
     assert (stored.prompt_tokens, stored.completion_tokens, stored.cached_tokens) == (10, 5, 3)
     assert stored.result == {"completion": {"id": "chatcmpl-1"}}
-    assert (stored.lease_until_ms, stored.publish_due_ms, stored.messages) == (None, None, None)
-    assert (stored.parameters, len(stored.chain), stored.forget_due_ms) == ({"temperature": 0.5}, 1, None)
+    assert (stored.lease_until_ms, stored.publish_due_ms, stored.messages, stored.chain) == (None, None, None, None)
+    assert (stored.parameters, stored.forget_due_ms) == ({"temperature": 0.5}, None)
     assert stored.conversation_id is not None
+    assert session.scalar(select(func.count()).where(text("error IS NULL")).select_from(Job)) == 1
     assert not jobs.finish(session, job_id, 1, Ending(JobState.FAILED, NOW + 900, error=LOST))
     assert facts(row(session, job_id)) == facts(stored)
     assert session.scalar(select(func.count()).select_from(Delivery)) == 1

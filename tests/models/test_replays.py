@@ -56,6 +56,7 @@ def again(session, account, sources, name="rpl_1"):
 def finish(session, job, *answers, state=JobState.COMPLETED):
     claimed(session, job)
     assert jobs.finish(session, job, 1, Ending(state, NOW, answers=[*map(spoken, answers)]))
+    session.expire_all()
 
 
 def test_one_turn_is_found_with_its_whole_prompt(session, account, conversation):

@@ -319,12 +319,3 @@ def test_a_conversation_is_called_by_its_first_question(session, account, messag
     asked(session, account, messages, "ok", meta={"topic": "wind"})
     conversation = session.scalars(select(Conversation)).one()
     assert (conversation.title, conversation.meta) == (title, {"topic": "wind"})
-
-
-def test_a_job_whose_prompt_is_gone_cannot_be_recorded(session, account):
-    job = new_job(session, account)
-    jobs.submit(session, [job])
-    stored = row(session, job.id)
-    stored.messages = None
-    with pytest.raises(AssertionError):
-        transcripts.record(session, stored, [], NOW)

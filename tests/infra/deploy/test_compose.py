@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from redis import AuthenticationError, Redis
 
 from api import stack
@@ -244,3 +245,26 @@ def test_redis_keeps_its_log_evicts_nothing_and_asks_for_the_password(tmp_path: 
         with Redis(unix_socket_path=str(socket)) as stranger, pytest.raises(AuthenticationError):
             stranger.ping()
     assert told == {"appendonly": "yes", "maxmemory-policy": "noeviction", "maxmemory": "0"}
+
+
+class TestPage:
+    """docs/deploy.md, against the compose file and the command line."""
+
+    page = (ROOT / "docs" / "deploy.md").read_text()
+
+    def test_it_tells_of_every_service(self):
+        rows = re.findall(r"^\| (`.+?`) \|", self.page, re.MULTILINE)
+        assert sorted(re.findall(r"`([\w-]+)`", " ".join(rows))) == ALL
+
+    def test_its_commands_exist(self):
+        for words in re.findall(r"compose run --rm \w+ tram (\w+ \w+)", self.page):
+            assert tuple(words.split()) in subcommands()
+        named = re.findall(r"docker compose (?:stop|exec(?: -T)?|run --rm|up -d)((?: [a-z]+)+)", self.page)
+        assert named
+        assert {words.split()[0] for words in named} <= set(ALL)
+
+    def test_its_second_worker_is_like_the_first(self):
+        [example] = re.findall(r"```yaml\n(.+?)```", self.page, re.DOTALL)
+        worker = yaml.safe_load(example)["services"]["worker-1"]
+        assert worker["extends"] == {"file": "docker-compose.yml", "service": "worker"}
+        assert set(worker["environment"]) <= set(services()["worker"]["environment"])
