@@ -16,6 +16,7 @@ from typing import Any
 
 import typer
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
 
 from api import cli
 from api.app import create_app
@@ -134,12 +135,16 @@ def usage_of(parameter: Any) -> str:
 
 def metrics() -> str:
     rows = [
-        (f"`{told.name}`", told.type, ", ".join(f"`{label}`" for label in labels_of(metric)), told.documentation)
+        (f"`{as_exposed(told)}`", told.type, ", ".join(f"`{label}`" for label in labels_of(metric)), told.documentation)
         for metric in vars(telemetry).values()
         if isinstance(metric, MetricWrapperBase)
         for told in metric.describe()
     ]
     return table(("metric", "kind", "labels", "what it counts"), rows)
+
+
+def as_exposed(metric: Metric) -> str:
+    return metric.name + "_total" * (metric.type == "counter")
 
 
 def labels_of(metric: MetricWrapperBase) -> Sequence[str]:

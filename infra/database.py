@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -44,6 +44,9 @@ class _Write:
     loop: asyncio.AbstractEventLoop
 
 
+_Ended = tuple[_Write, Any, Exception | None]
+
+
 class Database:
     def __init__(self, url: str) -> None:
         self._writer = connect(url, begin="BEGIN IMMEDIATE", connections=2)
@@ -66,6 +69,8 @@ class Database:
 
     async def write(self, verb: Callable[[Session], T]) -> T:
         """Runs `verb` and returns once it is committed.  Raises what the verb raised, or Unavailable."""
+        if not self._thread.is_alive():
+            raise Unavailable("the database is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._waiting.put(_Write(verb, future, loop))
@@ -102,17 +107,12 @@ class Database:
         try:
             results = _patiently(lambda: self._commit(batch))
         except Exception as error:  # noqa: BLE001 -- whatever it is belongs to who handed the verb in
-            if len(batch) == 1:
-                return _settle(batch[0], None, error)
+            if len(batch) == 1 or isinstance(error, Unavailable):  # alone, each would wait as long again
+                return _tell([(write, None, error) for write in batch])
             for write in batch:
                 self._run([write])
             return None
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Write, Any]]] = {}
-        for write, result in zip(batch, results, strict=True):
-            by_loop.setdefault(write.loop, []).append((write, result))
-        for loop, done in by_loop.items():
-            _call(loop, _resolve_all, done)
-        return None
+        return _tell([(write, result, None) for write, result in zip(batch, results, strict=True)])
 
     def _commit(self, batch: list[_Write]) -> list[Any]:
         with Session(self._writer, expire_on_commit=False) as session, session.begin():
@@ -140,27 +140,24 @@ def _away(error: DBAPIError) -> bool:
     return error.connection_invalidated or isinstance(error, OperationalError)
 
 
-def _settle(write: _Write, result: Any, error: Exception) -> None:
-    _call(write.loop, _resolve, write.future, result, error)
+def _tell(ended: list[_Ended]) -> None:
+    """One wake-up a loop, whatever the number of its verbs."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Ended]] = {}
+    for each in ended:
+        by_loop.setdefault(each[0].loop, []).append(each)
+    for loop, told in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+            loop.call_soon_threadsafe(_resolve, told)
 
 
-def _resolve_all(done: list[tuple[_Write, Any]]) -> None:
-    for write, result in done:
-        _resolve(write.future, result, None)
-
-
-def _resolve(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(function, *arguments)
+def _resolve(told: list[_Ended]) -> None:
+    for write, result, error in told:
+        if write.future.done():
+            continue
+        if error is None:
+            write.future.set_result(result)
+        else:
+            write.future.set_exception(error)
 
 
 def connect(url: str, *, begin: str, connections: int) -> Engine:

@@ -68,6 +68,7 @@ class Claimed:
     created_ms: int
     deadline_ms: int | None
     store: bool
+    webhook_url: str | None
     parameters: dict[str, Any]
     messages: list[dict[str, Any]]
 

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import orjson
+
 from infra.engine.tool_calls import ToolCallMender
 from infra.token_stream import Entry, Fenced, take_over
 from models.errors import Cancelled, EngineBusy, EngineError, EngineLost, Expired, Interrupted, TramError, Unavailable
 from models.jobs import Claimed
 from models.lifecycle import JobState
 from models.wire.chat import engine_parameters
-from models.wire.stream import Answer, clean, usage_of
+from models.wire.stream import RESTART, Answer, clean, usage_of
 from workers.node import Node, Stop, now_ms
 from workers.relay import Relay
 
@@ -54,7 +56,12 @@ class Attempt:
         self.first_token_ms: int | None = None
         self._parameters = engine_parameters(job.parameters)
         self._messages = job.messages
+        self._begun = False
+        """Followers were told who speaks: an earlier attempt began the answer."""
         self._carried = 0
+        """Tokens that earlier attempts have said."""
+        self._said_all = False
+        self._aborted = False
         self._mender = ToolCallMender() if self._parameters.get("tools") else None
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
 
@@ -100,7 +107,7 @@ class Attempt:
             return Outcome(None, error)
         except TramError as error:
             return Outcome(None if error.retryable else JobState.FAILED, error)
-        if "abort" in self.answer.finish_reasons():
+        if self._aborted:
             return Outcome(None, EngineLost("the engine aborted the request"))
         self.relay.send_usage(self.usage)
         return Outcome(JobState.COMPLETED)
@@ -122,14 +129,15 @@ class Attempt:
     def _take(self, chunk: dict[str, Any]) -> None:
         if told := chunk.get("usage"):
             self._count(told)
-        if not chunk.get("choices"):
+        if not chunk.get("choices") or self._said_all:
             return
         choices = clean(chunk["choices"])
+        if any(choice["finish_reason"] == "abort" for choice in choices):
+            self._aborted = True  # no end of the answer's: what becomes of the job is not the engine's to say
+            return
         if self._mender is not None:
             choices = self._mender.mend(choices)
-        if self._carried and "role" in choices[0]["delta"]:
-            return  # followers were told who speaks when the answer began
-        if choices:
+        if choices and not (self._begun and "role" in choices[0]["delta"]):
             self.first_token_ms = self.first_token_ms or now_ms()
             self.answer.add(choices)
             self.relay.send(choices)
@@ -138,22 +146,31 @@ class Attempt:
         """A continued answer was in part the engine's prompt: those tokens are counted where they belong."""
         prompt, made = told.get("prompt_tokens") or 0, told.get("completion_tokens") or 0
         cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        self.usage = usage_of(prompt - self._carried, made + self._carried, min(cached, prompt - self._carried))
+        if self._said_all:
+            self.usage = usage_of(prompt, self._carried, cached)
+        else:
+            self.usage = usage_of(prompt - self._carried, made + self._carried, min(cached, prompt - self._carried))
 
     async def _continue(self) -> bool:
-        """Takes up what earlier attempts have sent, where that is possible; True: there was nothing left to ask."""
+        """Takes up what earlier attempts have sent, where that is possible; True: there is nothing left to ask."""
         sent = self.relay.carry_on(await self._sent_before())
         if not sent:
             return False
-        if not self._continuable() or [] in sent or not await self.node.engine.is_sglang():
+        if not self._continuable() or orjson.loads(RESTART) in sent or not await self.node.engine.is_sglang():
             self.relay.restart()
             return False
-        for choices in sent:
-            self.answer.add(choices)
-        self._carried = len(sent) - 1  # a chunk a token, but for the one that says who speaks
-        self._messages = [*self.job.messages, {"role": "assistant", "content": self.answer.text()}]
-        self._parameters |= {"continue_final_message": True} | self._tokens_left()
-        return all(self.answer.finish_reasons())
+        for chunk in sent:
+            self.answer.add(chunk["choices"])
+        self._begun = True
+        self._carried = sum(bool(choice["delta"].get("content")) for chunk in sent for choice in chunk["choices"])
+        self.usage = sent[-1].get("usage") or self.usage
+        if all(self.answer.finish_reasons()):
+            self._said_all = True
+            self._parameters |= {"max_completion_tokens": 1}  # only to be told what the prompt has cost
+        elif text := self.answer.text():
+            self._messages = [*self.job.messages, {"role": "assistant", "content": text}]
+            self._parameters |= {"continue_final_message": True} | self._tokens_left()
+        return sent[-1].get("usage") is not None
 
     async def _sent_before(self) -> Sequence[Entry]:
         try:

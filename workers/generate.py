@@ -70,7 +70,8 @@ async def _conclude(node: Node, attempt: Attempt, outcome: Outcome) -> None:
     streamed = attempt.job.parameters.get("stream")
     with contextlib.suppress(Fenced):  # the row is written; only the line is somebody else's
         await attempt.relay.end(StreamEnd(outcome.state, ending.error, None if streamed else whole))
-    await node.nudge_deliveries()
+    if attempt.job.webhook_url is not None:
+        await node.nudge_deliveries()
 
 
 def _completion(attempt: Attempt) -> dict[str, Any]:

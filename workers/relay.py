@@ -42,13 +42,14 @@ class Relay:
     async def end(self, ending: StreamEnd) -> None:
         await self._writer.end(self._job.id, self._job.attempt, self.sequence + 1, ending.dump())
 
-    def carry_on(self, entries: Sequence[Entry]) -> list[list[dict[str, Any]]]:
-        """Goes on behind what earlier attempts have sent; the choices of each of their chunks."""
-        sent = [orjson.loads(chunk).get("choices") for entry in entries for chunk in entry.chunks]
-        self.chunks += [orjson.dumps(choices) for choices in sent]
-        self.times_ms += [now_ms()] * len(sent)
+    def carry_on(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+        """Goes on behind what earlier attempts have sent; each of their chunks."""
+        sent: list[dict[str, Any]] = [orjson.loads(chunk) for entry in entries for chunk in entry.chunks]
         self.sequence += len(sent)
-        return [choices or [] for choices in sent]
+        told = [chunk.get("choices") for chunk in sent if not chunk.get("usage")]
+        self.chunks += [orjson.dumps(choices) for choices in told]
+        self.times_ms += [now_ms()] * len(told)
+        return sent
 
     def restart(self) -> None:
         """Tells followers that what came before is void."""

@@ -19,7 +19,7 @@ from models.errors import ContextLengthExceeded, EngineBusy, EngineError, Engine
 _CONNECT_S = 5.0
 _PROBE_S = 2.0
 _LONGEST_LINE_BYTES = 16 << 20  # a chunk of logprobs is large; more than this is not a chunk
-_HTTP_BAD_REQUEST, _HTTP_SERVER = 400, 500
+_HTTP_OK, _HTTP_BAD_REQUEST, _HTTP_SERVER = 200, 400, 500
 _JSON = {"Content-Type": "application/json"}
 _PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: ")  # where in the grammar compiler's sources it was said
 _GRAMMAR = "grammar"
@@ -72,7 +72,7 @@ class EngineClient:
 
     async def abort(self, rid: str) -> None:
         """Frees the engine's slot at once, where it can be asked to; a lost request is not an error."""
-        if not await self.is_sglang():
+        if not self._is_sglang:
             return
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
             timeout = aiohttp.ClientTimeout(total=_PROBE_S)
@@ -80,18 +80,27 @@ class EngineClient:
                 pass
 
     async def is_sglang(self) -> bool:
-        """Only SGLang goes on with a message that has begun (`continue_final_message`), aborts by id and salts its cache."""
+        """Only SGLang goes on with a message that has begun (`continue_final_message`), aborts by id and salts its cache.
+
+        Raises EngineLost: who did not answer has not said no, and to be taken for another would cost accounts their salts.
+        """
         if self._is_sglang is None:
-            self._is_sglang = await self._answers("/model_info")
+            status = await self._status("/model_info")
+            if status is None or status >= _HTTP_SERVER:
+                raise EngineLost("the engine does not say what it is")
+            self._is_sglang = status == _HTTP_OK
         return self._is_sglang
 
     async def _answers(self, path: str) -> bool:
+        return await self._status(path) == _HTTP_OK
+
+    async def _status(self, path: str) -> int | None:
         try:
             timeout = aiohttp.ClientTimeout(total=_PROBE_S)
             async with self._session.get(self._url + path, timeout=timeout) as answer:
-                return answer.status == 200  # noqa: PLR2004
+                return answer.status
         except (aiohttp.ClientError, TimeoutError, OSError):
-            return False
+            return None
 
     @property
     def _session(self) -> aiohttp.ClientSession:

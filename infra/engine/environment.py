@@ -128,8 +128,9 @@ def _no_torch(pips: str, uvs: str) -> str:
 def _run(command: list[str], *, limit_s: float = _STEP_S) -> None:
     """One step; `Unavailable` tells its last words."""
     try:
-        done = subprocess.run(  # noqa: PLW1510 - the status is read below
+        done = subprocess.run(
             command,
+            check=False,
             env=_variables(),
             capture_output=True,
             text=True,
@@ -209,10 +210,10 @@ def _stamp() -> str:
 
 
 def main() -> int:
-    """`python -m infra.engine.environment DIRECTORY`"""
+    """`python -m infra.engine.environment [DIRECTORY]`; left out, beside the environment that this runs in."""
     console = Console(highlight=False, soft_wrap=True)
     try:
-        build(Path(sys.argv[1]), console.print)
+        build(Path(sys.argv[1] if sys.argv[1:] else f"{sys.prefix}-engine"), console.print)
     except TramError as error:
         console.print(error.message, markup=False)
         return 1

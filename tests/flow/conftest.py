@@ -1,64 +1,96 @@
-"""Stacks to test against: one on the real engine, shared by the run's worker; others on the scriptable one, for faults."""
+"""Stacks to test against, each started when the first test asks for it.
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+`tram` is a stack on the scriptable engine, once as embedded and once on what production stands on; its tests run on both and
+leave it as they found it.  `stack` is the embedded one on the real engine.  `faulty` is for tests that kill what it stands on.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
-from tests.flow.stack import STOP_S, Stack
+from tests.flow.engine import Engine
+from tests.flow.hooks import HOST, Hooks
+from tests.flow.production import Production
+from tests.flow.stack import Stack
+from tests.plugins.databases import blank_postgres
 
-FAKE_ENGINE = Path(__file__).parents[1] / "fakes" / "engine.py"
+CONCURRENCY = 8
+"""Few enough that a test can fill it."""
+SETTINGS = {"TRAM_CONCURRENCY": str(CONCURRENCY), "TRAM_DRAIN_S": "1", "TRAM_WEBHOOK_ALLOW": f"{HOST}/32"}
 
 
-@dataclass(frozen=True)
-class Engine:
-    """The scriptable engine as a process; what it has seen is asked over HTTP."""
-
-    url: str
-    pid: int
-
-    def state(self) -> dict[str, int]:
-        return httpx2.get(f"{self.url}/_state", trust_env=False).raise_for_status().json()
-
-    def wait(self, **wanted: int) -> dict[str, int]:
-        """Its state once it is as wanted, such as `running=0`, `min_finished=5`; raises after `timeout_s`."""
-        query = {"timeout_s": 20} | wanted
-        return httpx2.get(f"{self.url}/_wait", params=query, timeout=60, trust_env=False).raise_for_status().json()
+@pytest.fixture(params=["embedded", "production"])
+def column(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    command = (sys.executable, str(FAKE_ENGINE), "--port", "0")
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        told = json.loads(process.stdout.readline())
-        yield Engine(told["url"], process.pid)
-        process.terminate()
-        process.wait(STOP_S)
+def tram(column: str, request: pytest.FixtureRequest) -> Stack:
+    return request.getfixturevalue(column)
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Engine() as engine, Stack(tmp_path_factory.mktemp("embedded"), engine, **SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory, postgres_server: str) -> Iterator[Production]:
+    with (
+        blank_postgres(postgres_server) as url,
+        Production(tmp_path_factory.mktemp("parts"), url) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="session")
+def production(tmp_path_factory: pytest.TempPathFactory, parts: Production) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("production")
+    with Engine() as engine, Stack(folder, engine, **SETTINGS, **parts.settings) as running:
+        yield running
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
-    """Starts a stack of the test's own; all are stopped after it."""
-    with ExitStack() as held:
-        yield lambda name="one", **settings: held.enter_context(Stack(tmp_path / name, **settings))
+def full(tram: Stack) -> Iterator[None]:
+    """The worker holds as many jobs as it may, and they do not end: what comes now stays queued."""
+    held = [tram.submit("!hang") for _ in range(CONCURRENCY)]
+    tram.engine.wait(running=CONCURRENCY)
+    yield
+    for job_id in held:
+        tram.http.delete(f"/v1/jobs/{job_id}").raise_for_status()
+    tram.engine.wait(running=0)
 
 
 @pytest.fixture
-def faulty(start: Callable[..., Stack], engine: Engine) -> Stack:
-    """A stack of the test's own on the scriptable engine."""
-    return start(TRAM_ENGINE_URL=engine.url)
+def hooks() -> Iterator[Hooks]:
+    """A receiver of the test's own."""
+    with Hooks() as receiving:
+        yield receiving
 
 
 @pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    settings = SETTINGS | {"TRAM_CONCURRENCY": "32"}
+    with Engine() as engine, Stack(tmp_path_factory.mktemp("faulty"), engine, **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def stack(engine_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The embedded stack on the real engine."""
-    settings = {"TRAM_ENGINE_URL": engine_url, "TRAM_MODEL": "tram-demo", "TRAM_ENGINE_MODEL": "tram-demo"}
+    settings = {"TRAM_ENGINE_URL": engine_url, "TRAM_MODEL": "tram-demo"}
     with Stack(tmp_path_factory.mktemp("stack"), **settings) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def other_key(stack: Stack) -> str:
+    """A key of another account."""
+    return stack.command("keys", "create", "--account", "somebody else")
+
+
+@pytest.fixture
+def data(faulty: Stack) -> Path:
+    """Where the embedded Redis keeps what it keeps."""
+    return faulty.folder / "data" / "redis"

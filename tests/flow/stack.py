@@ -115,11 +115,13 @@ class Stack:
 
     def processes(self) -> dict[str, int]:
         """What runs of this stack, by name: found by its data directory, since pids are the supervisor's own business."""
-        mark = f"TRAM_DATA_DIR={self._environment['TRAM_DATA_DIR']}".encode()
+        folder = self._environment["TRAM_DATA_DIR"].encode()
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             command, environment = _read(entry / "cmdline"), _read(entry / "environ")
-            if mark not in environment.split(b"\0") or b"keeper.py" in command:
+            # Valkey writes its title over both: there the folder stands in its socket's path.
+            ours = b"TRAM_DATA_DIR=" + folder in environment.split(b"\0") or folder + b"/redis.sock" in command
+            if not ours or b"keeper.py" in command:
                 continue
             words = command.replace(b"\0", b" ").decode(errors="replace")
             found |= {name: int(entry.name) for name, pattern in PROGRAMS.items() if re.search(pattern, words)}
@@ -208,6 +210,13 @@ def until(true: Callable[[], object], within_s: float, pause_s: float = 0.05) ->
     while not true():
         assert time.monotonic() < give_up, f"not so within {within_s:g} s"
         time.sleep(pause_s)
+
+
+def _place(process: Path) -> Path | None:
+    try:
+        return (process / "cwd").readlink()
+    except OSError:
+        return None
 
 
 def _read(path: Path) -> bytes:

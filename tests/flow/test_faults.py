@@ -1,60 +1,144 @@
-"""What survives when a process dies?  Each fault is one process killed, or cut off, while jobs run; nothing accepted is lost."""
+"""What survives when a process dies?  Each fault is one process killed while jobs run; nothing accepted is lost."""
 
+import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import httpx2
 import pytest
 
-from tests.flow.conftest import Engine
-from tests.flow.stack import Stack, until
+from tests.flow.hooks import Hooks, told
+from tests.flow.sse import Event, events, text_of
+from tests.flow.stack import FINAL, Stack, until
 
-pytestmark = pytest.mark.timeout(300)
-FINAL = {"completed", "failed", "cancelled", "expired"}
-
-
-def jobs_of(stack: Stack) -> list[dict]:
-    """Every job, through the list's pages."""
-    found: list[dict] = []
-    while True:
-        after = {"after": found[-1]["id"]} if found else {}
-        page = stack.http.get("/v1/jobs", params={"limit": 100, **after}).json()
-        found += page["data"]
-        if not page["has_more"]:
-            return found
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("faulty")]
 
 
-def test_200_jobs_outlive_two_deaths_of_their_worker(faulty: Stack, receiver_url: Callable[[], tuple[str, list]]):
-    url, events = receiver_url()
+def tokens(count: int) -> str:
+    return " ".join(f"token {number}" for number in range(1, count + 1))
+
+
+def numbers(stream: list[Event]) -> list[int]:
+    """The second half of each event's id."""
+    return [int(event.id.partition("-")[2]) for event in stream if event.id]
+
+
+def all_ended(stack: Stack, made: list[str], within_s: float = 120) -> list[dict]:
+    wanted = set(made)
+    jobs: list[dict] = []
+
+    def over() -> bool:
+        jobs[:] = [job for job in stack.listed("/v1/jobs") if job["id"] in wanted]
+        return len(jobs) == len(wanted) and all(job["state"] in FINAL for job in jobs)
+
+    until(over, within_s, pause_s=0.5)
+    return [stack.job(job["id"]) for job in jobs]
+
+
+def answers(jobs: list[dict]) -> Counter[tuple[str, int]]:
+    """What they have said, and how many tokens they were charged for."""
+    pairs = ((job["result"]["choices"][0]["message"]["content"], job["usage"]["completion_tokens"]) for job in jobs)
+    return Counter(pairs)
+
+
+def test_200_jobs_outlive_two_deaths_of_their_worker(faulty: Stack, hooks: Hooks):
+    engine = faulty.engine
+    before = engine.state()["finished"]
     with ThreadPoolExecutor(16) as pool:
-        made = list(pool.map(lambda n: faulty.submit(f"job {n} !tokens=20 rate=20", webhook_url=url)["id"], range(200)))
-    for _ in range(2):
-        until(lambda: any(job["state"] == "in_progress" for job in jobs_of(faulty)), 30)
+        made = list(pool.map(lambda _: faulty.submit("!tokens=20 rate=20", webhook_url=hooks.url), range(200)))
+    for finished in (20, 60):
+        engine.wait(min_finished=before + finished, min_running=1)
         faulty.restarted("worker", faulty.kill("worker"))
-    until(lambda: all(job["state"] in FINAL for job in jobs_of(faulty)), 120)
-    ended = jobs_of(faulty)
-    assert sorted(job["id"] for job in ended) == sorted(made)
+    ended = all_ended(faulty, made)
     assert Counter(job["state"] for job in ended) == {"completed": 200}
-    whole = " ".join(f"token {n}" for n in range(1, 21))
-    for job in ended:
-        assert faulty.job(job["id"])["result"]["choices"][0]["message"]["content"].strip() == whole
-    until(lambda: len({event["data"]["id"] for event in events}) == 200, 30)
-    ids = {event["data"]["id"]: event["id"] for event in events}
-    assert len(set(ids.values())) == 200
-    assert all(ids[event["data"]["id"]] == event["id"] for event in events), (
-        "one event id a job, however often it is sent"
-    )
+    assert answers(ended) == {(tokens(20), 20): 200}
     assert any(job["attempt"] > 1 for job in ended), "the kills must have hit running jobs"
+    until(lambda: len({told(sent).event["data"]["id"] for sent in hooks.seen}) == 200, 60)
+    ids = {(told(sent).event["data"]["id"], told(sent).event["id"]) for sent in hooks.seen}
+    assert len(ids) == 200, "one event id a job, however often it is sent"
+    assert {job_id for job_id, _ in ids} == set(made)
 
 
-def test_jobs_finish_after_a_restart_of_everything(start: Callable[..., Stack], engine: Engine):
-    stack = start(TRAM_ENGINE_URL=engine.url)
-    made = [stack.submit("!tokens=100 rate=20")["id"] for _ in range(8)]
-    engine.wait(min_running=8)
-    stack.stop(signal.SIGINT)
-    stack.start()
-    assert [stack.ended(job_id, 60)["state"] for job_id in made] == ["completed"] * 8
-    whole = " ".join(f"token {n}" for n in range(1, 101))
-    for job_id in made:
-        assert stack.job(job_id)["result"]["choices"][0]["message"]["content"].strip() == whole
+@pytest.mark.parametrize("how", ["ctrl-c", "the supervisor is killed"])
+def test_jobs_finish_after_a_restart_of_everything(faulty: Stack, how: str):
+    made = [faulty.submit("!tokens=80 rate=20") for _ in range(40)]
+    faulty.engine.wait(running=32)
+    if how == "ctrl-c":
+        faulty.stop(signal.SIGINT)
+    else:
+        faulty.kill_supervisor()
+    assert faulty.processes() == {}
+    faulty.engine.wait(running=0)
+    faulty.start()
+    ended = all_ended(faulty, made)
+    assert Counter(job["state"] for job in ended) == {"completed": 40}
+    assert answers(ended) == {(tokens(80), 80): 40}
+
+
+def test_a_worker_that_dies_is_followed_up_where_it_stopped(faulty: Stack):
+    job_id = faulty.submit("!tokens=60 rate=20")
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(faulty.follow, job_id)
+        faulty.engine.wait(running=1)
+        said = faulty.engine.state()["tokens"]
+        faulty.engine.wait(min_tokens=said + 20)
+        old = faulty.kill("worker")
+        stream = following.result(60)
+    faulty.restarted("worker", old)
+    assert text_of(stream) == tokens(60)
+    assert numbers(stream) == list(range(1, len(stream) + 1))
+    assert {event.id.partition("-")[0] for event in stream} == {"1", "2"}
+    assert faulty.job(job_id)["attempt"] == 2
+    assert answers([faulty.job(job_id)]) == {(tokens(60), 60): 1}
+
+
+def test_redis_may_lose_everything(faulty: Stack, data: Path):
+    """With jobs queued, jobs running, and streams open at both doors."""
+    with ThreadPoolExecutor(8) as pool:
+        made = [faulty.submit("!tokens=80 rate=20") for _ in range(40)]
+        faulty.engine.wait(running=32)
+        following = [pool.submit(faulty.follow, job_id) for job_id in (*made[:3], *made[-3:])]
+        chatting = [pool.submit(_chat, faulty, "!tokens=80 rate=20") for _ in range(2)]
+        until(lambda: faulty.job(made[0])["state"] == "in_progress", 30)
+        old = faulty.kill("redis")
+        shutil.rmtree(data / "appendonlydir")
+        faulty.restarted("redis", old)
+        streams = [future.result(90) for future in following + chatting]
+    ended = all_ended(faulty, made)
+    assert Counter(job["state"] for job in ended) == {"completed": 40}
+    assert answers(ended) == {(tokens(80), 80): 40}
+    for stream in streams:
+        assert text_of(stream) == tokens(80)
+        assert numbers(stream) == list(range(1, len(numbers(stream)) + 1))
+
+
+def test_a_stream_that_the_api_took_along_is_rejoined(faulty: Stack):
+    """Both parts together are, byte for byte, what is stored."""
+    seen: list[Event] = []
+    with pytest.raises(httpx2.TransportError), faulty.streamed("!tokens=60 rate=20") as response:
+        job_id = response.headers["x-tram-job"]
+        for event in events(response):
+            seen.append(event)
+            if len(seen) == 10:
+                old = faulty.kill("api")
+    faulty.restarted("api", old)
+    rest = faulty.follow(job_id, seen[-1].id)
+    assert text_of(seen + rest) == tokens(60)
+    assert rest[-1].event == "end"
+    assert "".join(event.raw for event in seen + rest) == "".join(event.raw for event in faulty.follow(job_id))
+
+
+def test_ctrl_c_leaves_nothing_and_loses_nothing(faulty: Stack):
+    job_id = faulty.submit("!tokens=3")
+    before = faulty.ended(job_id)
+    faulty.stop(signal.SIGINT)
+    assert faulty.processes() == {}
+    faulty.start()
+    assert faulty.job(job_id) == before
+
+
+def _chat(stack: Stack, text: str) -> list[Event]:
+    with stack.streamed(text) as response:
+        return list(events(response))

@@ -115,6 +115,10 @@ class TestSettings:
         assert f"-bucket={urlsplit(settings.objects).hostname}" in stores["objects"]["command"]
         assert f":{objects.port}/" in stores["objects"]["healthcheck"]["test"][-1]
 
+    def test_callers_are_told_the_address_that_is_published(self, monkeypatch):
+        told = urlsplit(settings_of(services()["upkeep"], monkeypatch).url)
+        assert told.netloc == example()["API_PUBLISH"]
+
     def test_the_example_serves_the_24b_on_a_gpu(self):
         assert example()["COMPOSE_PROFILES"] == services()["worker"]["profiles"][0] == "gpu"
         assert "cuda" in resolve(example()["TRAM_MODEL"]).devices

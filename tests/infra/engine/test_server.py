@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import subprocess
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from infra.engine import server
 from infra.ports import free_port
+from infra.settings import Settings
 from models.cards.card import catalogue
 from models.errors import Unavailable
 
@@ -24,6 +26,13 @@ DIALOGUES = [
     .splitlines()
 ]
 ANSWER_S = 60.0
+PARSE = """
+import argparse, sys
+from sglang.srt.server_args import ServerArgs
+parser = argparse.ArgumentParser(allow_abbrev=False)
+ServerArgs.add_cli_args(parser)
+parser.parse_args(sys.argv[1:])
+"""
 
 
 def option(command, name):
@@ -156,6 +165,23 @@ async def test_the_engine_is_the_one_described(engine_url):
         told = await (await http.get(f"{engine_url}/server_info")).json()
     assert [(model["id"], model["max_model_len"]) for model in models["data"]] == [(DEMO.id, DEMO.context_tokens)]
     assert {name: told[name.replace("-", "_")] for name in DEMO.flags_on("cpu")} == DEMO.flags_on("cpu")
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("card", [DEMO, REAL], ids=lambda card: card.id)
+def test_sglang_knows_every_flag(card):
+    device = card.devices[0]
+    python, _, _, _, *arguments = server.command(
+        card, env=Settings(_env_file=None).engine_environment, port=1, device=device
+    )
+    done = subprocess.run(
+        [python, "-P", "-W", "ignore", "-c", PARSE, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=ANSWER_S,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.engine
