@@ -25,6 +25,10 @@ _ENGINE_STOP_S = 20.0
 _START_S = 60.0
 _STOP_S = 10.0
 _HTTP_OK = 200
+_WAYS = (
+    "`tram engine install` makes the environment for a CPU; or set TRAM_ENGINE_URL to any OpenAI-compatible server; "
+    "or run on a machine with a GPU, with TRAM_ENGINE_ENV naming an environment that holds SGLang."
+)
 
 
 def redis_child(settings: Settings) -> Child:
@@ -34,8 +38,8 @@ def redis_child(settings: Settings) -> Child:
 def engine_child(settings: Settings, card: Card, port: int) -> Child:
     """SGLang, from its own environment.  Raises Unavailable with what to do when it cannot run here."""
     device = server.device_for(card, server.device())
-    if problem := environment.problem(settings.engine_environment):
-        raise Unavailable(problem)
+    if problem := environment.problem(settings.engine_environment, device):
+        raise Unavailable(f"{problem}  {_WAYS}")
     return Child(
         name="engine",
         argv=server.command(card, env=settings.engine_environment, port=port, device=device),

@@ -16,7 +16,7 @@ from openai import OpenAIError
 from receiver import Receiver
 from rich.console import Console
 from rich.table import Table
-from service import NotStarted, Service
+from service import Client, NotStarted, Service
 from standardwebhooks import Webhook
 
 MODEL = "tram-demo"
@@ -27,11 +27,7 @@ console = Console(highlight=False)
 
 
 class Failed(Exception):
-    """Something did not show what it must; `log` names the process that may say why."""
-
-    def __init__(self, message: str, log: str = "worker") -> None:
-        super().__init__(message)
-        self.log = log
+    """Something did not show what it must."""
 
 
 @dataclass
@@ -45,7 +41,7 @@ class Happened:
     cached: str = ""
 
 
-def stream_a_chat(tram: Service) -> Happened:
+def stream_a_chat(tram: Client) -> Happened:
     """A chat, streamed"""
     question, text, first = "What is Tramontane?", "", None
     show(question)
@@ -60,30 +56,24 @@ def stream_a_chat(tram: Service) -> Happened:
     return Happened("chat", "token by token", first, since(began))
 
 
-def be_told_by_webhook(tram: Service) -> Happened:
+def be_told_by_webhook(tram: Client) -> Happened:
     """A job, and the webhook that says it has ended"""
-    receiver, secret = Receiver(), tram.get("/webhook-secret")["secret"]
-    began = time.perf_counter()
-    job = tram.post("/jobs", {"messages": [user("Tell me a story.")], "webhook_url": receiver.url})
-    show("POST /v1/jobs", f"202, {job['id']} is {job['state']}")
-    headers, body = delivered(receiver)
-    took = since(began)
+    secret = tram.get("/webhook-secret")["secret"]
+    with Receiver() as receiver:
+        began = time.perf_counter()
+        job = tram.post("/jobs", {"messages": [user("Tell me a story.")], "webhook_url": receiver.url})
+        show("POST /v1/jobs", f"202, {job['id']} is {job['state']}")
+        headers, body = receiver.next()
+        took = since(began)
     event = Webhook(secret).verify(body, headers)
     same = tram.openai.webhooks.unwrap(body, headers, secret=secret)
-    must(event["data"]["id"] == job["id"] and event["id"] == same.id, f"the event was {event}", "upkeep")
+    must(event["data"]["id"] == job["id"] and event["id"] == same.id, f"the event was {event}")
     show("POST to the receiver", f"{event['type']}, verified by standardwebhooks and by openai")
     show("what it brings", event["data"]["result"]["choices"][0]["message"]["content"][:70] + " ...")
     return Happened("job", "signed webhook", event["data"]["timing"]["ttft_ms"], took)
 
 
-def delivered(receiver: Receiver) -> tuple[dict[str, str], bytes]:
-    try:
-        return receiver.next()
-    except TimeoutError as error:
-        raise Failed(str(error), "upkeep") from None
-
-
-def converse(tram: Service) -> Happened:
+def converse(tram: Client) -> Happened:
     """A conversation, and what its common prefix saves"""
     began, messages, cached = time.perf_counter(), [], []
     for question in ("What is the capital of France?", "And of Italy?", "Which of the two is further north?"):
@@ -96,7 +86,7 @@ def converse(tram: Service) -> Happened:
     return Happened("conversation", "three turns", total=since(began), cached=" < ".join(map(str, cached)))
 
 
-def replay(tram: Service) -> Happened:
+def replay(tram: Client) -> Happened:
     """That conversation, asked again and compared"""
     said = next(row for row in tram.get("/conversations")["data"] if "France" in row["title"])
     began = time.perf_counter()
@@ -110,7 +100,7 @@ def replay(tram: Service) -> Happened:
     return Happened("replay", seen, total=since(began))
 
 
-def call_a_tool(tram: Service) -> Happened:
+def call_a_tool(tram: Client) -> Happened:
     """A tool call"""
     question, weather = "What is the weather in London?", '{"temperature": 14, "conditions": "cloudy"}'
     began, messages = time.perf_counter(), [user(question)]
@@ -125,7 +115,7 @@ def call_a_tool(tram: Service) -> Happened:
     return Happened("tool call", "its result used", total=since(began))
 
 
-def cancel(tram: Service) -> Happened:
+def cancel(tram: Client) -> Happened:
     """A running job, cancelled"""
     endless = {"messages": [user("Count to twenty.")], "frequency_penalty": -2}  # rewards it for repeating itself
     job = tram.post("/jobs", endless)["id"]
@@ -167,9 +157,9 @@ def since(began: float) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def must(holds: object, otherwise: str, log: str = "worker") -> None:
+def must(holds: object, otherwise: str) -> None:
     if not holds:
-        raise Failed(otherwise, log)
+        raise Failed(otherwise)
 
 
 def too_slow(*_: object) -> NoReturn:
@@ -188,8 +178,14 @@ def main() -> int:
             console.print(f"\n[bold green]{step.__doc__}[/bold green]")
             rows.append(step(tram))
         summarise(rows)
-    except (NotStarted, Failed, OpenAIError, httpx2.HTTPError) as error:
-        return tell(error, tram.logs)
+    except NotStarted as error:
+        return tell(error, "redis")
+    except TimeoutError as error:
+        return tell(error, "upkeep")
+    except OpenAIError, httpx2.HTTPError as error:
+        return tell(error, "api")
+    except Failed as error:
+        return tell(error, "worker")
     except KeyboardInterrupt:
         console.print("\n[yellow]Interrupted.[/yellow]")
         return 130
@@ -199,17 +195,6 @@ def main() -> int:
             tram.stop()
         console.print("Everything is stopped.")
     return 0
-
-
-def tell(error: Exception, logs: Path) -> int:
-    console.print(f"\n[red]The demo failed:[/red] {type(error).__name__}")
-    console.print(str(error), markup=False)
-    log = logs / f"{getattr(error, 'log', 'api')}.log"
-    if log.exists():
-        console.print(f"The last lines of {log}:", soft_wrap=True)
-        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-        console.print("\n".join(lines), style="dim", markup=False, soft_wrap=True)
-    return 1
 
 
 def summarise(rows: list[Happened]) -> None:

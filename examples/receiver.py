@@ -9,33 +9,31 @@ Any Standard Webhooks library verifies a delivery; so do OpenAI's client (`clien
 
 import json
 import os
-import queue
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 
 import httpx2
 from standardwebhooks import Webhook
 
 Delivery = tuple[dict[str, str], bytes]
-WAIT_S = 30
 
 
 class Receiver(HTTPServer):
     """Keeps what it is sent; yours would act on it."""
 
+    timeout = 30.0
+
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/hook"
-        self.inbox: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
-        Thread(target=self.serve_forever, daemon=True).start()
+        self.delivery: Delivery | None = None
 
     def next(self) -> Delivery:
         """Headers and body; raises TimeoutError."""
-        try:
-            return self.inbox.get(timeout=WAIT_S)
-        except queue.Empty:
-            raise TimeoutError(f"no webhook came within {WAIT_S} s") from None
+        self.handle_request()
+        if self.delivery is None:
+            raise TimeoutError(f"no webhook came within {self.timeout:.0f} s")
+        return self.delivery
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -43,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.inbox.put((dict(self.headers), body))
+        self.server.delivery = (dict(self.headers), body)
         self.send_response(204)
         self.end_headers()
 
@@ -52,9 +50,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main(port: int) -> None:
-    url, bearer = os.environ["URL"], {"Authorization": f"Bearer {os.environ['KEY']}"}
-    secret = httpx2.get(f"{url}/v1/webhook-secret", headers=bearer).raise_for_status().json()["secret"]
-    headers, body = Receiver(port).next()
+    with Receiver(port) as receiver:
+        url, bearer = os.environ["URL"], {"Authorization": f"Bearer {os.environ['KEY']}"}
+        secret = httpx2.get(f"{url}/v1/webhook-secret", headers=bearer).raise_for_status().json()["secret"]
+        headers, body = receiver.next()
     event = Webhook(secret).verify(body, headers)  # raises WebhookVerificationError
     print(event["id"], event["type"])
     print(json.dumps(event["data"], indent=2, ensure_ascii=False))

@@ -32,17 +32,41 @@ class NotStarted(Exception):
     """Its text is what `tram up` said."""
 
 
-class Service:
+class Client:
+    """What one needs to talk to a Tramontane: OpenAI's client for chats, plain HTTP for the rest."""
+
+    def __init__(self, url: str, key: str) -> None:
+        root, bearer = f"{url}/v1", {"Authorization": f"Bearer {key}"}
+        self.openai = OpenAI(base_url=root, api_key=key, timeout=ANSWER_S, max_retries=0)
+        self._http = httpx2.Client(base_url=root, headers=bearer, timeout=ANSWER_S)
+
+    def close(self) -> None:
+        self.openai.close()
+        self._http.close()
+
+    def get(self, path: str) -> Any:
+        return self._http.get(path).raise_for_status().json()
+
+    def post(self, path: str, body: Any) -> Any:
+        return self._http.post(path, json=body).raise_for_status().json()
+
+    def delete(self, path: str) -> None:
+        self._http.delete(path).raise_for_status()
+
+    def events(self, job: str) -> Iterator[str]:
+        """The lines of a job's events, until it has ended."""
+        with self._http.stream("GET", f"/jobs/{job}/events") as answer:
+            yield from answer.raise_for_status().iter_lines()
+
+
+class Service(Client):
     def __init__(self, folder: Path, model: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
-        port, self.key = _free_port(), "sk-demo-" + secrets.token_hex(16)
-        self.url, self.logs = f"http://127.0.0.1:{port}", folder / "logs"
-        self.openai = OpenAI(base_url=f"{self.url}/v1", api_key=self.key, timeout=ANSWER_S, max_retries=0)
-        bearer = {"Authorization": f"Bearer {self.key}"}
-        self._http = httpx2.Client(base_url=f"{self.url}/v1", headers=bearer, timeout=ANSWER_S)
+        port, key = _free_port(), "sk-demo-" + secrets.token_hex(16)
+        super().__init__(f"http://127.0.0.1:{port}", key)
         others = {name: value for name, value in os.environ.items() if not name.startswith("TRAM_")}
         place = {"TRAM_DATA_DIR": str(folder), "TRAM_PORT": str(port)}
-        variables = others | place | {"TRAM_API_KEY": self.key, "TRAM_MODEL": model}
+        variables = others | place | {"TRAM_API_KEY": key, "TRAM_MODEL": model}
         pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         self._process = subprocess.Popen((TRAM, "up"), env=variables, **pipe)
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -84,20 +108,6 @@ class Service:
             self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-
-    def get(self, path: str) -> Any:
-        return self._http.get(path).raise_for_status().json()
-
-    def post(self, path: str, body: Any) -> Any:
-        return self._http.post(path, json=body).raise_for_status().json()
-
-    def delete(self, path: str) -> None:
-        self._http.delete(path).raise_for_status()
-
-    def events(self, job: str) -> Iterator[str]:
-        """The lines of a job's events, until it has ended."""
-        with self._http.stream("GET", f"/jobs/{job}/events") as answer:
-            yield from answer.raise_for_status().iter_lines()
 
 
 def _free_port() -> int:

@@ -12,8 +12,7 @@ from infra.schema import migrate
 from models.tables.base import Base
 
 WITHIN_S = 60
-AT_ONCE = 3
-MIGRATE = "import sys; from infra.schema import migrate; migrate(sys.argv[1])"
+MIGRATE = "import sys; from infra.schema import migrate; print(flush=True); input(); migrate(sys.argv[1])"
 
 
 @pytest.fixture
@@ -76,12 +75,16 @@ def test_a_second_migration_changes_nothing(blank_url, engine):
 
 
 def test_processes_that_start_together_migrate_once(blank_url, engine):
-    started = [
-        subprocess.Popen([sys.executable, "-c", MIGRATE, blank_url], stderr=subprocess.PIPE, text=True)
-        for _ in range(AT_ONCE)
-    ]
+    pipe = subprocess.PIPE
+    command = (sys.executable, "-c", MIGRATE, blank_url)
+    started = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
+    for process in started:
+        process.stdout.readline()  # all is imported
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
     said = [process.communicate(timeout=WITHIN_S)[1] for process in started]
-    assert [process.returncode for process in started] == [0] * AT_ONCE, said
+    assert [process.returncode for process in started] == [0, 0], said
     with engine.connect() as connection:
         assert len(revisions(connection)) == 1
         assert tables(connection) == set(Base.metadata.tables)
