@@ -78,13 +78,13 @@ base_python = $$($(PYTHON) -c 'import sys; print(sys._base_executable)')
 define with_uv
 $(UV) venv --quiet --clear --python "$(base_python)" .venv && \
 $(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements-dev.lock && \
-$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 endef
 
 define with_pip
 "$(base_python)" -m venv --clear .venv && \
 $(BIN)/python -m pip install --quiet --require-hashes --requirement requirements-dev.lock && \
-$(BIN)/python -m pip install --quiet --no-deps --editable .
+$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 endef
 
 # A folder of our own, since Debian keeps pip out of its Python ("externally managed"); a user's pip settings would clash with it.

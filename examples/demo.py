@@ -132,6 +132,14 @@ def cancel(tram: Client) -> Happened:
     return Happened("job, cancelled", "in mid-answer", ended["timing"]["ttft_ms"], took)
 
 
+WHOSE_LOG: dict[type[Exception], str] = {  # tells why, most likely
+    NotStarted: "",  # `tram up` has shown it
+    TimeoutError: "upkeep",
+    OpenAIError: "api",
+    httpx2.HTTPError: "api",
+    Failed: "worker",
+}
+
 STEPS = (stream_a_chat, be_told_by_webhook, converse, replay, call_a_tool, cancel)
 
 TOOL: Any = {
@@ -178,14 +186,8 @@ def main() -> int:
             console.print(f"\n[bold green]{step.__doc__}[/bold green]")
             rows.append(step(tram))
         summarise(rows)
-    except NotStarted as error:
-        return tell(error, "redis")
-    except TimeoutError as error:
-        return tell(error, "upkeep")
-    except OpenAIError, httpx2.HTTPError as error:
-        return tell(error, "api")
-    except Failed as error:
-        return tell(error, "worker")
+    except tuple(WHOSE_LOG) as error:
+        return tell(error)
     except KeyboardInterrupt:
         console.print("\n[yellow]Interrupted.[/yellow]")
         return 130
@@ -195,6 +197,18 @@ def main() -> int:
             tram.stop()
         console.print("Everything is stopped.")
     return 0
+
+
+def tell(error: Exception) -> int:
+    console.print(f"\n[red]The demo failed.[/red]  {type(error).__name__}:")
+    console.print(str(error), markup=False)
+    name = next(log for kind, log in WHOSE_LOG.items() if isinstance(error, kind))
+    log = FILES / "logs" / f"{name}.log"
+    if log.exists():
+        console.print(f"The last lines of {log}:", soft_wrap=True)
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        console.print("\n".join(lines), style="dim", markup=False, soft_wrap=True)
+    return 1
 
 
 def summarise(rows: list[Happened]) -> None:

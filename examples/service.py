@@ -62,6 +62,7 @@ class Client:
 class Service(Client):
     def __init__(self, folder: Path, model: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
+        os.environ["no_proxy"] = "127.0.0.1"  # both clients would go through a proxy that is set
         port, key = _free_port(), "sk-demo-" + secrets.token_hex(16)
         super().__init__(f"http://127.0.0.1:{port}", key)
         others = {name: value for name, value in os.environ.items() if not name.startswith("TRAM_")}

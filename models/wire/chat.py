@@ -203,10 +203,19 @@ def engine_parameters(body: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+PARAM_CHARACTERS = 200
+"""How much of a caller's own key an error repeats."""
+_TAGS = frozenset(
+    {"system", "developer", "user", "assistant", "tool"} | {"text", "image_url", "json_object", "json_schema"}
+)
+
+
 def explain(error: ValidationError, body: Any) -> InvalidRequest:
     """The most telling of pydantic's errors: the one that got deepest into the body."""
     found = [(_param(each, body), each) for each in error.errors(include_url=False)]
-    param, worst = max(found, key=lambda pair: len(pair[0]))
+    # Of a union's errors at one place, "at least 1 item" says more than "not a string".
+    param, worst = max(found, key=lambda pair: (len(pair[0]), not pair[1]["type"].endswith("_type")))
+    param = param[:PARAM_CHARACTERS]
     message = worst["msg"].removeprefix("Value error, ")
     if worst["type"] == "value_error" and (named := re.match(r"(\w+): (.*)", message)):
         param, message = named[1], named[2]
@@ -217,14 +226,18 @@ def explain(error: ValidationError, body: Any) -> InvalidRequest:
 
 def _param(found: Any, body: Any) -> str:
     """`messages[0].content[1].text` from pydantic's location, whose union tags are not steps into the body."""
-    path, here = "", body
-    for step in found["loc"]:
+    path, here, tagged = "", body, False
+    for place, step in enumerate(found["loc"], 1):
         if isinstance(step, int):
             path += f"[{step}]"
             here = here[step] if isinstance(here, list) and step < len(here) else None
+            tagged = False
+        elif step in _TAGS and not tagged and place < len(found["loc"]):
+            tagged = True  # the same word may follow as a field: a text part has `text`
         elif isinstance(here, dict) and step in here:
             path += f".{step}" if path else step
             here = here[step]
+            tagged = False
     last = _absent(found)
     return f"{path}.{last}" if path and last else path or last
 

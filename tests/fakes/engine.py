@@ -81,7 +81,8 @@ class Answer:
         )
         continued = body["messages"][-1]["content"] if body.get("continue_final_message") else ""
         self.begun = self.said = continued.count("token")
-        self.last = min(script.tokens, self.begun + (body.get("max_tokens") or script.tokens))
+        limit = body.get("max_completion_tokens") or body.get("max_tokens") or script.tokens
+        self.last = min(script.tokens, self.begun + limit)
         self.breaks_at = self.begun + script.fail_after if script.fail_after >= 0 else None
         self.prompt_tokens, self.cached_tokens = engine.remember(body)
         self.named = {"created": int(time.time()), "model": body.get("model", engine.model)}

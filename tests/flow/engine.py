@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,3 +73,14 @@ class Engine:
         self._process.wait(WAIT_S)
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+
+def tokens(count: int) -> str:
+    """What it says when asked for so many."""
+    return " ".join(f"token {number}" for number in range(1, count + 1))
+
+
+def answers(jobs: list[dict[str, Any]]) -> Counter[tuple[str, int]]:
+    """What they have said, and how many tokens they were charged for."""
+    pairs = ((job["result"]["choices"][0]["message"]["content"], job["usage"]["completion_tokens"]) for job in jobs)
+    return Counter(pairs)

@@ -41,6 +41,11 @@ def text_of(stream: Iterable[Event]) -> str:
     return text
 
 
+def numbers(stream: Iterable[Event]) -> list[int]:
+    """The second half of each event's id."""
+    return [int(event.id.partition("-")[2]) for event in stream if event.id]
+
+
 def _event(block: str) -> Event:
     fields = dict(line.split(": ", 1) for line in block.split("\n"))
     assert set(fields) <= {"id", "event", "data"}, block

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from tests.flow.sse import events, text_of
+from tests.flow.engine import answers, tokens
+from tests.flow.sse import events, numbers, text_of
 from tests.flow.stack import Stack, said, until
-from tests.flow.test_faults import answers, numbers, tokens
 
 WEATHER = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 ABORT_S = 1.0

@@ -9,20 +9,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.flow.engine import answers, tokens
 from tests.flow.hooks import Hooks, told
-from tests.flow.sse import Event, events, text_of
+from tests.flow.sse import Event, events, numbers, text_of
 from tests.flow.stack import FINAL, Stack, until
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("faulty")]
-
-
-def tokens(count: int) -> str:
-    return " ".join(f"token {number}" for number in range(1, count + 1))
-
-
-def numbers(stream: list[Event]) -> list[int]:
-    """The second half of each event's id."""
-    return [int(event.id.partition("-")[2]) for event in stream if event.id]
 
 
 def all_ended(stack: Stack, made: list[str], within_s: float = 120) -> list[dict]:

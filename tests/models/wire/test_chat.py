@@ -1,0 +1,303 @@
+"""What a request may say, and what one that says something else is told: the field at fault, by its place in the body."""
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from models.errors import InvalidRequest
+from models.wire.chat import (
+    PARAM_CHARACTERS,
+    ChatRequest,
+    JobRequest,
+    engine_parameters,
+    explain,
+    nul_in,
+)
+
+USER = {"role": "user", "content": "hello"}
+TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TEXT = {"type": "text", "text": "hello"}
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": True}}
+HUGE = orjson.loads("123456789012345678901234567890")
+
+
+def body(*messages, **changes):
+    return {"messages": list(messages) or [USER], **changes}
+
+
+def user(content):
+    return body({"role": "user", "content": content})
+
+
+def calling(**changes):
+    return body(USER, {"role": "assistant", "tool_calls": [CALL | changes]})
+
+
+def function(**changes):
+    return body(tools=[{"type": "function", "function": {"name": "f"} | changes}])
+
+
+def refusal(asked, kind=ChatRequest):
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate(asked)
+    return explain(caught.value, asked)
+
+
+GOOD = [
+    body(),
+    body({"role": "developer", "content": [TEXT], "name": "boss"}, USER),
+    user([TEXT, IMAGE]),
+    body(USER, {"role": "assistant", "content": "", "refusal": None}, USER),
+    body(USER, {"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "call_1", "content": [TEXT]}),
+    body(temperature=0, top_p=1, top_k=-1, min_p=0, seed=-(2**63), n=16, presence_penalty=-2, frequency_penalty=2.0),
+    body(temperature=5, repetition_penalty=1.1, max_tokens=1, max_completion_tokens=2**62, seed=2**63 - 1),
+    body(stop="x") | {"model": "m", "user": "u", "store": False, "conversation_id": "conv_1"},
+    body(stop=["x"] * 16, stream=True, stream_options={"include_usage": True}),
+    body(tools=[TOOL] * 128, tool_choice={"type": "function", "function": {"name": "f"}}, parallel_tool_calls=False),
+    body(tools=[TOOL], tool_choice="required"),
+    body(tool_choice="auto"),
+    body(tool_choice="none"),
+    body(response_format={"type": "json_object"}),
+    body(response_format=SCHEMA),
+    body(logprobs=True, top_logprobs=20),
+    body(top_logprobs=0),
+    body(metadata={"k" * 64: "v" * 512} | {str(n): "" for n in range(15)}),
+    body(**dict.fromkeys(set(ChatRequest.model_fields) - {"messages"})),
+]
+
+
+@pytest.mark.parametrize("asked", GOOD)
+def test_what_the_service_honours_is_taken(asked):
+    ChatRequest.model_validate(asked)
+
+
+BAD = [
+    ({}, "messages"),
+    ({"messages": None}, "messages"),
+    ({"messages": []}, "messages"),
+    ({"messages": "hello"}, "messages"),
+    ({"messages": {"role": "user"}}, "messages"),
+    ({"messages": [USER] * 4097}, "messages"),
+    (body("hello"), "messages[0]"),
+    (body(USER, None), "messages[1]"),
+    (body({"content": "hello"}), "messages[0].role"),
+    (body({"role": "robot", "content": "hello"}), "messages[0].role"),
+    (body({"role": 1, "content": "hello"}), "messages[0].role"),
+    (body({"role": "user"}), "messages[0].content"),
+    (user(None), "messages[0].content"),
+    (user(5), "messages[0].content"),
+    (user([]), "messages[0].content"),
+    (user(["hello"]), "messages[0].content[0]"),
+    (user([{"text": "hello"}]), "messages[0].content[0].type"),
+    (user([TEXT, {"type": "audio"}]), "messages[0].content[1].type"),
+    (user([TEXT, {"type": "text"}]), "messages[0].content[1].text"),
+    (user([TEXT, {"type": "text", "text": 1}]), "messages[0].content[1].text"),
+    (user([{"type": "image_url", "image_url": "https://a.b"}]), "messages[0].content[0].image_url"),
+    (user([{"type": "image_url", "image_url": {}}]), "messages[0].content[0].image_url.url"),
+    (user([{"type": "image_url", "image_url": {"url": "x", "detail": "huge"}}]), "messages[0].content[0].image_url.detail"),
+    (body({"role": "system", "content": [{"type": "text"}]}), "messages[0].content[0].text"),
+    (body({"role": "system", "content": [{"type": "text", "text": 1}]}), "messages[0].content[0].text"),
+    (body({"role": "user", "user": 1, "content": 5}), "messages[0].content"),
+    (body(USER, {"role": "assistant"}), "messages[1]"),
+    (body(USER, {"role": "assistant", "content": None, "tool_calls": None}), "messages[1]"),
+    (body(USER, {"role": "assistant", "tool_calls": []}), "messages[1].tool_calls"),
+    (calling(id=None), "messages[1].tool_calls[0].id"),
+    (calling(type="web"), "messages[1].tool_calls[0].type"),
+    (calling(function={"name": "f"}), "messages[1].tool_calls[0].function.arguments"),
+    (calling(function={"name": "f", "arguments": {}}), "messages[1].tool_calls[0].function.arguments"),
+    (body({"role": "tool", "content": "7"}), "messages[0].tool_call_id"),
+    (body(temperature="1"), "temperature"),
+    (body(temperature=True), "temperature"),
+    (body(temperature=5.1), "temperature"),
+    (body(temperature=-0.1), "temperature"),
+    (body(temperature=HUGE), "temperature"),
+    (body(top_p=0), "top_p"),
+    (body(top_p=1.1), "top_p"),
+    (body(top_k=-2), "top_k"),
+    (body(top_k=1.5), "top_k"),
+    (body(top_k=HUGE), "top_k"),
+    (body(min_p=-1), "min_p"),
+    (body(max_tokens=0), "max_tokens"),
+    (body(max_tokens=True), "max_tokens"),
+    (body(max_completion_tokens=HUGE), "max_completion_tokens"),
+    (body(stop=1), "stop"),
+    (body(stop=["x", 1]), "stop[1]"),
+    (body(stop=["x"] * 17), "stop"),
+    (body(n=0), "n"),
+    (body(n=17), "n"),
+    (body(seed=2**63), "seed"),
+    (body(seed=-(2**63) - 1), "seed"),
+    (body(presence_penalty=2.1), "presence_penalty"),
+    (body(frequency_penalty=-2.1), "frequency_penalty"),
+    (body(repetition_penalty=0), "repetition_penalty"),
+    (body(tools=[]), "tools"),
+    (body(tools=[TOOL] * 129), "tools"),
+    (body(tools=[{"type": "web", "function": {"name": "f"}}]), "tools[0].type"),
+    (body(tools=[TOOL, {"type": "function"}]), "tools[1].function"),
+    (function(name="a b"), "tools[0].function.name"),
+    (function(name="a\n"), "tools[0].function.name"),
+    (function(name="a" * 65), "tools[0].function.name"),
+    (function(parameters=[]), "tools[0].function.parameters"),
+    (body(tools=[TOOL], tool_choice="any"), "tool_choice"),
+    (body(tools=[TOOL], tool_choice={"type": "function"}), "tool_choice.function"),
+    (body(tool_choice="required"), "tool_choice"),
+    (body(tool_choice={"type": "function", "function": {"name": "f"}}), "tool_choice"),
+    (body(response_format="json"), "response_format"),
+    (body(response_format={}), "response_format.type"),
+    (body(response_format={"type": "xml"}), "response_format.type"),
+    (body(response_format={"type": "json_schema"}), "response_format.json_schema"),
+    (body(response_format={"type": "json_schema", "json_schema": {}}), "response_format.json_schema.name"),
+    (body(top_logprobs=3), "top_logprobs"),
+    (body(logprobs=True, top_logprobs=21), "top_logprobs"),
+    (body(stream_options={"include_usage": True}), "stream_options"),
+    (body(stream="yes"), "stream"),
+    (body(store="no"), "store"),
+    (body(metadata=[]), "metadata"),
+    (body(metadata={"a": 1}), "metadata.a"),
+    (body(metadata={"user": 1}), "metadata.user"),
+    (body(metadata={"k": "v" * 513}), "metadata.k"),
+    (body(metadata={"k" * 65: "v"}), "metadata." + "k" * 65),
+    (body(metadata={str(n): "v" for n in range(17)}), "metadata"),
+    (body(user=1), "user"),
+    (body(model=["m"]), "model"),
+    (body(conversation_id=1), "conversation_id"),
+]
+
+
+@pytest.mark.parametrize(("asked", "param"), BAD)
+def test_what_does_not_fit_is_refused_by_its_place(asked, param):
+    told = refusal(asked)
+    assert (told.param, told.own_code) == (param, "invalid_request")
+    assert told.message.startswith(f"{param}: ")
+    assert len(told.message) > len(param) + 10
+
+
+UNKNOWN = [
+    (body(logit_bias={}), "logit_bias"),
+    (body(logit_bias=None), "logit_bias"),
+    (body({**USER, "audio": {}}), "messages[0].audio"),
+    (user([{**TEXT, "cache_control": {}}]), "messages[0].content[0].cache_control"),
+    (body({"role": "system", "content": [{**TEXT, "x": 1}]}), "messages[0].content[0].x"),
+    (user([{"type": "image_url", "image_url": {"url": "x", "size": 1}}]), "messages[0].content[0].image_url.size"),
+    (calling(index=0), "messages[1].tool_calls[0].index"),
+    (calling(function=CALL["function"] | {"x": 1}), "messages[1].tool_calls[0].function.x"),
+    (body(tools=[TOOL | {"x": 1}]), "tools[0].x"),
+    (function(x=1), "tools[0].function.x"),
+    (body(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "f", "x": 1}}), "tool_choice.function.x"),
+    (body(response_format={"type": "text", "x": 1}), "response_format.x"),
+    (body(response_format={"type": "json_schema", "json_schema": {"name": "n", "x": 1}}), "response_format.json_schema.x"),
+    (body(stream=True, stream_options={"x": 1}), "stream_options.x"),
+]
+
+
+@pytest.mark.parametrize(("asked", "param"), UNKNOWN)
+def test_what_is_not_known_is_refused_by_name_at_any_depth(asked, param):
+    told = refusal(asked)
+    assert (told.param, told.own_code) == (param, "unsupported_parameter")
+    assert told.message == f"unsupported parameter: {param}"
+
+
+def test_what_a_tool_or_a_schema_says_of_itself_is_the_callers():
+    for inner in ({"$ref": "#", "x": [{"y": None}]}, {}):
+        ChatRequest.model_validate(function(parameters=inner))
+        ChatRequest.model_validate(body(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": inner}}))
+
+
+def test_of_several_faults_the_deepest_is_told():
+    told = refusal(body({"role": "user", "content": [TEXT, {"type": "text"}]}, temperature=9))
+    assert told.param == "messages[0].content[1].text"
+
+
+@pytest.mark.parametrize(("content", "words"), [([], "at least 1 item"), (5, "valid string")])
+def test_a_fault_in_one_of_two_shapes_is_told_in_the_words_of_the_nearer(content, words):
+    assert words in refusal(user(content)).message
+
+
+@pytest.mark.parametrize("asked", [[], "hello", 5, None])
+def test_what_is_no_object_is_refused_as_a_whole(asked):
+    told = refusal(asked)
+    assert told.param is None
+    assert told.message.startswith("body: ")
+
+
+def test_a_callers_key_is_repeated_in_part():
+    told = refusal(body(**{"x" * 100_000: 1}))
+    assert told.param == "x" * PARAM_CHARACTERS
+    assert len(told.message) < 2 * PARAM_CHARACTERS
+
+
+def test_a_job_has_a_webhook_and_a_deadline_and_no_stream():
+    JobRequest.model_validate(body(webhook_url="https://a.b", deadline=1_800_000_000, stream=False))
+    assert refusal(body(stream=True), JobRequest).param == "stream"
+    assert refusal(body(deadline="tomorrow"), JobRequest).param == "deadline"
+    assert refusal(body(deadline=1.5), JobRequest).param == "deadline"
+    for field in ("webhook_url", "deadline"):
+        assert refusal(body(**{field: None})).own_code == "unsupported_parameter"
+
+
+keys = st.sampled_from([*ChatRequest.model_fields, "role", "content", "type", "text", "function", "image_url", "x", ""])
+words = st.sampled_from(["user", "system", "assistant", "tool", "text", "image_url", "function", "json_schema", "auto", ""])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | words | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys | st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
+said = st.fixed_dictionaries({"role": words, "content": values}, optional={"tool_calls": values, "name": values, "x": values})
+bodies = st.dictionaries(keys | st.text(max_size=5), values, max_size=5)
+near_misses = st.builds(lambda messages, more: {"messages": messages} | more, st.lists(said, max_size=3), bodies)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(bodies | near_misses, st.sampled_from([ChatRequest, JobRequest]))
+def test_whatever_is_sent_is_taken_or_refused_in_words(asked, kind):
+    try:
+        kind.model_validate(asked)
+    except ValidationError as error:
+        told = explain(error, asked)
+        assert type(told) is InvalidRequest
+        assert told.message
+        assert told.own_code in {"invalid_request", "unsupported_parameter"}
+        assert told.param is None or len(told.param) <= PARAM_CHARACTERS
+
+
+def test_the_engine_sees_parameters_and_nothing_of_ours():
+    asked = body(temperature=0.5, stop=None, stream=True, stream_options={"include_usage": True}, n=2)
+    ours = {"model": "m", "store": False, "metadata": {}, "user": "u", "conversation_id": "c", "webhook_url": "w", "deadline": 1}
+    assert engine_parameters(asked | ours) == {"temperature": 0.5, "n": 2}
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit"),
+    [
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 6}, 6),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, 6),
+        ({"max_tokens": None, "max_completion_tokens": 6}, 6),
+        ({"max_tokens": 5, "max_completion_tokens": None}, 5),
+        ({}, None),
+    ],
+)
+def test_the_token_limit_has_one_name(asked, limit):
+    assert engine_parameters(asked) == ({} if limit is None else {"max_completion_tokens": limit})
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        ("a\0", "body"),
+        ({"model": "m\0"}, "model"),
+        ({"messages": [USER, {"role": "user", "content": "\0"}]}, "messages[1].content"),
+        ({"messages": [{"content": [TEXT, {"type": "text", "text": "a\0b"}]}]}, "messages[0].content[1].text"),
+        ({"metadata": {"a\0": "b"}}, "metadata"),
+        ({"a\0": "b"}, "body"),
+        ([["x"], ["\0"]], "[1][0]"),
+        ({"stop": ["x", 1, None, 1.5, True]}, None),
+        ({"a": {}, "b": []}, None),
+    ],
+)
+def test_a_nul_character_is_found_wherever_it_stands(value, where):
+    assert nul_in(value) == where
