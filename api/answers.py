@@ -4,9 +4,13 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import Query
+from sqlalchemy import ColumnElement
+from starlette.requests import Request
 from starlette.responses import Response
 
+from models.ids import job_of
 from models.listings import LIMIT_MOST, Window
+from models.tables.jobs import Job
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -19,9 +23,25 @@ def page_of(rows: list[dict[str, Any]], *, has_more: bool) -> Response:
     return json_response({"object": "list", "data": rows, "first_id": first, "last_id": last, "has_more": has_more})
 
 
+def metadata_filters(request: Request) -> list[ColumnElement[bool]]:
+    """`metadata[key]=value`, as OpenAI's list of stored completions takes it."""
+    pairs = request.query_params.multi_items()
+    wanted = [(key[9:-1], value) for key, value in pairs if key.startswith("metadata[") and key.endswith("]")]
+    return [Job.meta[key].as_string() == value for key, value in wanted]
+
+
 def window(
     after: Annotated[str | None, Query(max_length=64, description="The last id of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MOST)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> Window:
     return Window(after, limit, order == "asc")
+
+
+def window_ascending(
+    after: Annotated[str | None, Query(max_length=64, description="The last id of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MOST)] = 20,
+    order: Literal["asc", "desc"] = "asc",
+) -> Window:
+    """OpenAI lists stored completions oldest first."""
+    return Window(job_of(after) if after else None, limit, order == "asc")

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from api import errors
 from api.deps import State
 from api.middleware import RequestId
-from api.routes import chat, conversations, health, jobs, models, replays, webhooks
+from api.routes import chat, completions, conversations, health, jobs, models, replays, webhooks
 from infra import redis
 from infra.broker import Publisher, celery_app
 from infra.database import Database
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Exception, _unknown)
-    for routes in (chat, jobs, conversations, replays, webhooks, models, health):
+    for routes in (chat, completions, jobs, conversations, replays, webhooks, models, health):
         app.include_router(routes.router)
     return app
 

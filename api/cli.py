@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from api import stack, up
 from api.caller import ServiceClient
@@ -112,7 +112,7 @@ def create_key(
 @keys.command("list")
 def list_keys() -> None:
     """Show which keys there are, without showing them."""
-    table = Table("id", "begins", "account", "name", "created", "revoked")
+    table = Table(Column("id", min_width=30), "begins", "account", "name", "created", "revoked")
     with _database().transaction() as session:
         for key, account in accounts.keys(session):
             revoked = _day(key.revoked_ms) if key.revoked_ms else ""

@@ -22,6 +22,7 @@ from models import accounts
 from models.accounts import Caller
 from models.cards.card import Card
 from models.errors import InvalidRequest, TooLarge, Unauthenticated
+from models.idempotency import LONGEST_KEY
 from models.wire.chat import nul_in
 
 KEY_CACHE_S = 5.0
@@ -74,6 +75,14 @@ async def caller_of(request: Request) -> Caller:
             "send your API key as `Authorization: Bearer sk-...`", code="missing_api_key", param="Authorization"
         )
     return await state_of(request).caller(key.strip())
+
+
+def key_of(request: Request) -> str | None:
+    """The caller's Idempotency-Key.  Raises InvalidRequest."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= LONGEST_KEY:
+        raise InvalidRequest(f"an Idempotency-Key has 1 to {LONGEST_KEY} characters", param="Idempotency-Key")
+    return key
 
 
 async def body_of(request: Request) -> dict[str, Any]:

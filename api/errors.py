@@ -23,6 +23,7 @@ TABLE: dict[type[errors.TramError], Wire] = {
     errors.TramError: Wire(500, "server_error"),
     errors.InvalidRequest: Wire(400, "invalid_request_error"),
     errors.TooLarge: Wire(413, "invalid_request_error"),
+    errors.KeyReused: Wire(422, "invalid_request_error"),
     errors.Unauthenticated: Wire(401, "authentication_error"),
     errors.NotFound: Wire(404, "not_found"),
     errors.Conflict: Wire(409, "conflict_error"),

@@ -17,7 +17,7 @@ from api.deps import State, now_ms
 from infra.broker import TaskName
 from infra.outbound import check_url
 from infra.telemetry import JOBS_ACCEPTED
-from models import ids, jobs, transcripts
+from models import idempotency, ids, jobs, transcripts
 from models.accounts import Caller
 from models.cards.card import Card, resolve
 from models.errors import ContextLengthExceeded, InvalidRequest, NotFound
@@ -27,7 +27,17 @@ from models.prefix import chain
 from models.tables.jobs import Door
 from models.wire.chat import ChatRequest, JobRequest, explain
 
-_NOT_PARAMETERS = ("model", "messages", "store", "metadata", "user", "conversation_id", "webhook_url", "deadline")
+_NOT_PARAMETERS = (
+    "background",
+    "model",
+    "messages",
+    "store",
+    "metadata",
+    "user",
+    "conversation_id",
+    "webhook_url",
+    "deadline",
+)
 LONGEST_DEADLINE_S = 7 * 86_400
 """A job that may wait longer than a week is a mistake of units (milliseconds, most likely)."""
 COUNT_FROM_CHARACTERS = 2_000
@@ -43,13 +53,32 @@ class Lineage:
     conversation_id: str | None
 
 
-async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door) -> NewJob:
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    job_id: str
+    again: bool = False
+    """An equal request with the same Idempotency-Key has made this job before; it is joined."""
+
+
+def again(accepted: Accepted) -> dict[str, str]:
+    """The header that tells a repeated request from a new one."""
+    return {"idempotent-replayed": "true"} if accepted.again else {}
+
+
+async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door, key: str | None = None) -> Accepted:
     """The job that now exists.  Raises InvalidRequest and its kin, NotFound, Unavailable."""
     job = await prepare(state, caller, body, door)
-    await state.database.write(partial(jobs.submit, jobs=[job]))
+    if key is None:
+        await state.database.write(partial(jobs.submit, jobs=[job]))
+    else:
+        asked = idempotency.digest(door, body)
+        verb = partial(idempotency.submit_once, job=job, key=key, digest_of=asked, now_ms=job.created_ms)
+        known = await state.database.write(verb)
+        if known != job.id:
+            return Accepted(known, again=True)
     publish(state, [job])
     JOBS_ACCEPTED.labels(door).inc()
-    return job
+    return Accepted(job.id)
 
 
 async def prepare(

@@ -63,6 +63,11 @@ async def entries(state: State, job_id: str, after: EventId = START) -> AsyncGen
                 yield None
 
 
+async def only(entry: Entry) -> AsyncGenerator[Entry | None, None]:
+    """What an ended job's record tells, as a line."""
+    yield entry
+
+
 async def whole(state: State, job_id: str) -> StreamEnd:
     """The end, with the whole completion."""
     async with aclosing(entries(state, job_id)) as line:

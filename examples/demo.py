@@ -206,8 +206,8 @@ def tell(error: Exception) -> int:
     log = FILES / "logs" / f"{name}.log"
     if log.exists():
         console.print(f"The last lines of {log}:", soft_wrap=True)
-        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-        console.print("\n".join(lines), style="dim", markup=False, soft_wrap=True)
+        for line in log.read_text(errors="replace").splitlines()[-LOG_LINES:]:
+            console.print(line if len(line) < 400 else f"{line[:100]} ... {line[-300:]}", style="dim", markup=False)
     return 1
 
 

@@ -6,6 +6,7 @@ An error knows its `code`, the `param` at fault and whether trying again can hel
     TramError
     |-- InvalidRequest          the caller must change something
     |   |-- ContextLengthExceeded
+    |   |-- KeyReused           an Idempotency-Key that came with another request
     |   `-- TooLarge
     |-- Unauthenticated         no key, or a wrong one
     |-- NotFound                absent, or somebody else's (the two look the same)
@@ -48,6 +49,10 @@ class ContextLengthExceeded(InvalidRequest):
 
 class TooLarge(InvalidRequest):
     code = "request_too_large"
+
+
+class KeyReused(InvalidRequest):
+    code = "idempotency_key_reused"
 
 
 class Unauthenticated(TramError):

@@ -228,7 +228,7 @@ def forget(session: Session, now_ms: int, limit: int = 500) -> list[str]:
 
 
 def find(session: Session, account_id: str, job_id: str) -> Job | None:
-    return session.scalar(select(Job).where(Job.id == job_id, Job.account_id == account_id))
+    return session.scalar(select(Job).where(Job.id == job_id, Job.account_id == account_id, Job.deleted_ms.is_(None)))
 
 
 def _step(before: JobState, after: JobState) -> Update:

@@ -24,7 +24,7 @@ from infra.outbound import Outbound
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
 from infra.token_stream import TokenWriter
-from models import jobs
+from models import idempotency, jobs
 from models.errors import EngineLost, Expired, TramError
 from models.jobs import Moved
 from models.lifecycle import JobState
@@ -82,9 +82,10 @@ class Upkeep:
         await self.database.write(partial(jobs.reassured, ids=[move.id for move in doubtful], now_ms=now_ms()))
 
     async def forget(self) -> None:
-        """Answers that were not to be stored go."""
+        """Answers that were not to be stored go, and so do idempotency keys after their day."""
         for key in await self.database.write(partial(jobs.forget, now_ms=now_ms())):
             await self.objects.delete(key)
+        await self.database.write(partial(idempotency.forget, now_ms=now_ms()))
 
     async def deliver(self) -> None:
         await self.deliverer.round()

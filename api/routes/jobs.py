@@ -1,6 +1,5 @@
 """/v1/jobs: an answer for later; fetched, listed, cancelled, followed."""
 
-from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Annotated
 
@@ -9,13 +8,13 @@ from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import ColumnElement
 from starlette.responses import Response
 
-from api.answers import json_response, page_of, window
+from api.answers import json_response, metadata_filters, page_of, window
 from api.cancel import cancel
-from api.deps import body_of, caller_of, state_of
-from api.intake import accept
-from api.lines import EventStream, entries
+from api.deps import body_of, caller_of, key_of, state_of
+from api.intake import accept, again
+from api.lines import EventStream, entries, only
 from api.records import job_of, result_of, stream_of
-from infra.token_stream import START, Entry, EventId
+from infra.token_stream import START, EventId
 from models.ids import job_of as job_id_of
 from models.lifecycle import FINAL, JobState
 from models.listings import Window, page
@@ -29,9 +28,9 @@ router = APIRouter(prefix="/v1/jobs")
 @router.post("", summary="Submit a job", status_code=202)
 async def submit_job(request: Request) -> Response:
     state, caller = state_of(request), await caller_of(request)
-    job = await accept(state, caller, await body_of(request), Door.JOB)
-    stored = await job_of(state, caller.account_id, job.id)
-    return json_response(job_view(stored), 202, {"location": f"/v1/jobs/{job.id}"})
+    accepted = await accept(state, caller, await body_of(request), Door.JOB, key_of(request))
+    job = await job_of(state, caller.account_id, accepted.job_id)
+    return json_response(job_view(job), 202, {"location": f"/v1/jobs/{job.id}"} | again(accepted))
 
 
 @router.get("", summary="List jobs")
@@ -49,9 +48,9 @@ async def list_jobs(
         (model, Job.model == model),
         (created_after, Job.created_ms >= (created_after or 0) * 1000),
         (created_before, Job.created_ms < (created_before or 0) * 1000),
-        *(("metadata", Job.meta[key].as_string() == value) for key, value in _metadata(request)),
     ]
     where = [clause for given, clause in wanted if given is not None]
+    where += [Job.deleted_ms.is_(None), *metadata_filters(request)]
     found = await state.database.read(lambda session: page(session, Job, caller.account_id, pages, *where))
     return page_of([job_view(job) for job in found.rows], has_more=found.has_more)
 
@@ -84,19 +83,9 @@ async def follow_job(request: Request, job_id: str) -> Response:
     rest = stream_of(job, await result_of(state, job), after)
     if told and after.sequence >= rest.last_sequence:
         return Response(status_code=204)  # tells an EventSource that there is no reason to come back
-    return EventStream(_only(rest), closing=partial(_closing, job.id), headers={}, observing=True)
-
-
-async def _only(entry: Entry) -> AsyncGenerator[Entry | None, None]:
-    yield entry
+    return EventStream(only(rest), closing=partial(_closing, job.id), headers={}, observing=True)
 
 
 def _closing(job_id: str, ending: StreamEnd, event_id: EventId) -> bytes:
     told = {"id": job_id, "object": "job", "state": ending.state, "error": ending.error}
     return b"id: %b\nevent: end\ndata: %b\n\n" % (str(event_id).encode(), orjson.dumps(told))
-
-
-def _metadata(request: Request) -> list[tuple[str, str]]:
-    """`metadata[key]=value`, as OpenAI's list of stored completions takes it."""
-    pairs = request.query_params.multi_items()
-    return [(key[9:-1], value) for key, value in pairs if key.startswith("metadata[") and key.endswith("]")]

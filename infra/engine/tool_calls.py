@@ -31,7 +31,7 @@ class ToolCallMender:
             return [choice]
         self._held[index] = self._held.get(index, "") + (delta.pop("content", None) or "")
         found = self._read(index)
-        if choice["finish_reason"] and (text := self._held.pop(index, "").strip(" ,\n]")):
+        if choice["finish_reason"] and not _SEPARATOR.fullmatch(text := self._held.pop(index)):
             delta["content"] = text
         if not delta and not choice["finish_reason"]:
             return found

@@ -49,10 +49,12 @@ class _Job:
     given_up_at: float = 0.0
     written: "asyncio.Future[None] | None" = None
 
-    def shorten(self) -> None:
-        while self.tail_bytes > TAIL_BYTES:
-            cut = max(1, len(self.tail) // 2)  # by halves, so that a long answer is not moved for every chunk
+    def shorten(self, most: int) -> None:
+        """Forgets some of the first `most` chunks when the tail is too long."""
+        while most and self.tail_bytes > TAIL_BYTES:
+            cut = min(most, max(1, len(self.tail) // 2))  # by halves, so that a long answer is not moved for every chunk
             del self.tail[:cut]
+            most -= cut
             self.sent = max(0, self.sent - cut)
             self.tail_bytes = sum(map(len, self.tail))
 
@@ -172,7 +174,7 @@ class TokenWriter:
             self._sent(job, now)
 
     def _sent(self, job: _Job, now: float) -> None:
-        job.shorten()
+        job.shorten(job.sent)  # what gathered meanwhile has still to go
         if now >= job.expire_due:
             job.expire_due = now + RUNNING_S / 2
         if job.final and not job.dirty:
@@ -184,7 +186,7 @@ class TokenWriter:
         for job in self._jobs.values():
             job.sent, job.expire_due = 0, 0.0
         for job in batch:
-            job.shorten()
+            job.shorten(len(job.tail))
             if job.final and now > job.given_up_at:
                 self._drop(job)
             else:

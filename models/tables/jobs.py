@@ -52,6 +52,8 @@ class Job(Base):
     cancel_requested_ms: Mapped[int | None] = mapped_column(Milliseconds)
     forget_due_ms: Mapped[int | None] = mapped_column(Milliseconds)
     """For `store: false`: when what is left of the answer must go."""
+    deleted_ms: Mapped[int | None] = mapped_column(Milliseconds)
+    """Its owner wanted it gone: what was said is, the row stays for the books and is shown to nobody."""
     store: Mapped[bool] = mapped_column(Boolean, default=True)
     """False: no content stays once the end state is delivered."""
     meta: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
@@ -81,3 +83,17 @@ class Job(Base):
         Index("ix_jobs_forget_due", "forget_due_ms", sqlite_where=_FORGETTABLE, postgresql_where=_FORGETTABLE),
         Index("ix_jobs_lease_until", "lease_until_ms", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
     )
+
+
+class IdempotencyKey(Base):
+    """Which job a caller's `Idempotency-Key` stands for."""
+
+    __tablename__ = "idempotency_keys"
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(32))
+    """Of the request it came with: the same key with another request is a mistake."""
+    job_id: Mapped[str] = mapped_column(String(32))
+    due_ms: Mapped[int] = mapped_column(Milliseconds, index=True)
+    """When it is forgotten."""

@@ -162,6 +162,8 @@ class ChatRequest(_Strict):
     metadata: Metadata | None = None
     user: str | None = None
     conversation_id: str | None = None
+    background: bool | None = None
+    """Do not wait: 202 at once, with a completion whose `status` is `queued`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":
@@ -169,6 +171,8 @@ class ChatRequest(_Strict):
             raise ValueError("tool_choice: needs tools")
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs: needs logprobs: true")
+        if self.background and self.store is False:
+            raise ValueError("background: needs store, or nobody could ever read the answer")
         if self.stream_options and not self.stream:
             raise ValueError("stream_options: needs stream: true")
         return self
@@ -190,7 +194,7 @@ class JobRequest(ChatRequest):
 
 NOT_FOR_THE_ENGINE = frozenset(
     {"model", "messages", "stream", "stream_options", "store", "metadata", "user"}
-    | {"conversation_id", "webhook_url", "deadline"}
+    | {"conversation_id", "webhook_url", "deadline", "background"}
 )
 
 

@@ -1,3 +1,5 @@
+"""Does the scriptable engine behave as the real one was seen to?"""
+
 import asyncio
 import json
 import subprocess

@@ -166,7 +166,10 @@ async def test_two_loops_write_through_one_database(database):
 
     with busy_writer(database) as held:
         await asyncio.to_thread(held.wait, WITHIN_S)
-        here, there = asyncio.create_task(database.write(add("here"))), asyncio.create_task(asyncio.to_thread(elsewhere))
+        here, there = (
+            asyncio.create_task(database.write(add("here"))),
+            asyncio.create_task(asyncio.to_thread(elsewhere)),
+        )
         await asyncio.sleep(0)
     assert await asyncio.gather(here, there) == ["here", "elsewhere"]
 

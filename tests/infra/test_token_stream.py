@@ -1,3 +1,5 @@
+"""Does every follower get every chunk once, in order, whatever happens to writers, readers and Redis?"""
+
 import asyncio
 import contextlib
 import json

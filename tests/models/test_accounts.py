@@ -30,7 +30,9 @@ def test_a_key_cannot_be_guessed_and_is_not_stored(session, account):
         assert not any(key in value for key in keys for value in stored)
 
 
-@pytest.mark.parametrize("change", [lambda key: key[:-1], lambda key: key + "x", str.upper, lambda _: "", lambda _: "\0"])
+@pytest.mark.parametrize(
+    "change", [lambda key: key[:-1], lambda key: key + "x", str.upper, lambda _: "", lambda _: "\0"]
+)
 def test_a_wrong_key_leads_nowhere(session, account, change):
     key = create_key(session, account, "laptop", NOW)
     assert accounts.caller(session, change(key)) is None

@@ -15,7 +15,12 @@ def test_what_a_row_keeps_of_a_failure_turns_back_into_it(kind):
     error = kind("it broke", param="messages[0]", code="own_code")
     again = from_json(error.as_json())
     assert type(again) is kind
-    assert (again.message, again.param, again.own_code, str(again)) == ("it broke", "messages[0]", "own_code", "it broke")
+    assert (again.message, again.param, again.own_code, str(again)) == (
+        "it broke",
+        "messages[0]",
+        "own_code",
+        "it broke",
+    )
 
 
 def test_every_class_can_be_kept_but_the_one_that_never_reaches_a_row():

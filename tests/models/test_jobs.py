@@ -98,7 +98,9 @@ def test_every_step_of_the_table_is_one_that_a_verb_makes():
     assert made <= allowed
 
 
-@pytest.mark.parametrize(("column", "word"), [("state", "paused"), ("state", "QUEUED"), ("state", ""), ("door", "window")])
+@pytest.mark.parametrize(
+    ("column", "word"), [("state", "paused"), ("state", "QUEUED"), ("state", ""), ("door", "window")]
+)
 def test_the_database_refuses_a_word_that_is_none(session, account, column, word):
     job_id = submitted(session, account)
     with pytest.raises(IntegrityError):
@@ -329,9 +331,7 @@ SECRET = "the launch code is 0000"
 
 
 def private(session, account, door, state, **changes):
-    job_id = running(
-        session, account, [said(SECRET)], store=False, door=door, parameters={"stop": [SECRET]}, **changes
-    )
+    job_id = running(session, account, [said(SECRET)], store=False, door=door, parameters={"stop": [SECRET]}, **changes)
     error = None if state is JobState.COMPLETED else LOST
     ending = Ending(state, NOW, error=error, result={"completion": SECRET}, answers=[spoken(SECRET)])
     assert jobs.finish(session, job_id, 1, ending)
@@ -403,7 +403,12 @@ def test_an_end_and_its_delivery_are_one_transaction(session, account, end):
         assert session.scalar(select(func.count()).select_from(table)) == 0
     assert jobs.finish(session, job_id, 1, Ending(end, NOW))
     (delivery,) = session.scalars(select(Delivery))
-    assert (delivery.job_id, delivery.url, delivery.state, delivery.due_ms) == (job_id, HOOK, DeliveryState.PENDING, NOW)
+    assert (delivery.job_id, delivery.url, delivery.state, delivery.due_ms) == (
+        job_id,
+        HOOK,
+        DeliveryState.PENDING,
+        NOW,
+    )
     assert (delivery.account_id, delivery.attempts, delivery.created_ms) == (account, 0, NOW)
 
 

@@ -66,7 +66,12 @@ class Jobs(RuleBasedStateMachine):
     def submit(self, wait_ms, store):
         deadline = None if wait_ms is None else self.now_ms + wait_ms
         job = new_job(
-            self.session, self.account, created_ms=self.now_ms, deadline_ms=deadline, store=store, webhook_url="https://a.b"
+            self.session,
+            self.account,
+            created_ms=self.now_ms,
+            deadline_ms=deadline,
+            store=store,
+            webhook_url="https://a.b",
         )
         jobs.submit(self.session, [job])
         self.known[job.id] = Known(deadline, store)
@@ -115,9 +120,7 @@ class Jobs(RuleBasedStateMachine):
 
     @rule()
     def reclaim(self):
-        lost = {
-            job_id for job_id, job in self.known.items() if job.lease_ms is not None and job.lease_ms < self.now_ms
-        }
+        lost = {job_id for job_id, job in self.known.items() if job.lease_ms is not None and job.lease_ms < self.now_ms}
         assert {move.id for move in jobs.reclaim(self.session, self.now_ms, LOST)} == lost
         for job_id in lost:
             self.known[job_id].lose()

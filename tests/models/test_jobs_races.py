@@ -176,7 +176,9 @@ def overlapping(engine, state, first, second):
 
 def until_blocked(engine, thread):
     """Or until it has got through."""
-    query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
     until = time.monotonic() + WITHIN_S
     with engine.connect() as connection:
         while thread.is_alive() and not connection.scalar(query):

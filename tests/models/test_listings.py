@@ -37,7 +37,9 @@ def test_a_walk_over_pages_of_any_size_meets_every_row_once(session, account, as
         assert walked(session, Job, account, limit, ascending=ascending) == jobs
 
 
-@pytest.mark.parametrize(("rows", "limit", "more"), [(0, 1, False), (1, 1, False), (2, 1, True), (3, 3, False), (4, 3, True)])
+@pytest.mark.parametrize(
+    ("rows", "limit", "more"), [(0, 1, False), (1, 1, False), (2, 1, True), (3, 3, False), (4, 3, True)]
+)
 def test_the_last_page_knows_that_it_is_the_last(session, account, rows, limit, more):
     for _ in range(rows):
         submitted(session, account)

@@ -55,7 +55,10 @@ def test_the_migrations_make_the_constraints_of_the_code(blank_url, engine):
 def test_indexes_for_sweeps_hold_only_what_is_swept(blank_url, engine):
     """Partial indexes: a million ended jobs weigh nothing in them."""
     migrate(blank_url)
-    catalogue = {"sqlite": "SELECT sql FROM sqlite_master WHERE type = 'index'", "postgresql": "SELECT indexdef FROM pg_indexes"}
+    catalogue = {
+        "sqlite": "SELECT sql FROM sqlite_master WHERE type = 'index'",
+        "postgresql": "SELECT indexdef FROM pg_indexes",
+    }
     with engine.connect() as connection:
         made = [str(each) for each in connection.scalars(text(catalogue[engine.dialect.name]))]
     for name in ("jobs_publish_due", "jobs_queued_deadline", "jobs_lease_until", "jobs_forget_due", "deliveries_due"):
@@ -66,7 +69,9 @@ def test_indexes_for_sweeps_hold_only_what_is_swept(blank_url, engine):
 def test_a_second_migration_changes_nothing(blank_url, engine):
     migrate(blank_url)
     with engine.begin() as connection:
-        connection.execute(text("INSERT INTO accounts (id, name, salt, webhook_secret, created_ms) VALUES ('a','a','','',1)"))
+        connection.execute(
+            text("INSERT INTO accounts (id, name, salt, webhook_secret, created_ms) VALUES ('a','a','','',1)")
+        )
         before = revisions(connection)
     migrate(blank_url)
     with engine.connect() as connection:

@@ -96,7 +96,9 @@ def test_what_the_model_sees_otherwise_has_another_name(one, other):
 def test_a_call_without_arguments_is_a_call_with_empty_ones():
     call = {"id": "1", "type": "function", "function": {"name": "f"}}
     empty = {"id": "1", "type": "function", "function": {"name": "f", "arguments": ""}}
-    assert canonical({"role": "assistant", "tool_calls": [call]}) == canonical({"role": "assistant", "tool_calls": [empty]})
+    assert canonical({"role": "assistant", "tool_calls": [call]}) == canonical(
+        {"role": "assistant", "tool_calls": [empty]}
+    )
 
 
 def test_the_same_message_elsewhere_has_another_name():
@@ -114,4 +116,3 @@ def test_a_name_is_16_bytes_in_hex_and_tells_nothing_of_the_salt():
     names = [*chain(SALT, [{"role": "user", "content": "cache"}]), cache_salt(SALT)]
     assert all(len(bytes.fromhex(name)) == DIGEST_BYTES for name in names)
     assert not any(SALT.hex()[:8] in name for name in names)
-

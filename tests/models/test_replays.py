@@ -29,9 +29,7 @@ def home(session, job):
 
 def new_replay(account, turns, name="rpl_1", **changes):
     facts = {"id": name, "account_id": account, "source_job_id": None, "source_conversation_id": None}
-    return NewReplay(
-        **(facts | {"target_model": None, "overrides": {}, "turns": turns, "created_ms": NOW} | changes)
-    )
+    return NewReplay(**(facts | {"target_model": None, "overrides": {}, "turns": turns, "created_ms": NOW} | changes))
 
 
 def again(session, account, sources, name="rpl_1"):
@@ -79,7 +77,9 @@ def test_a_conversation_is_asked_again_without_what_was_replayed_in_it_and_a_rep
     finish(session, replayed, "b")
     found = replays.recorded(session, account, job_id=None, conversation_id=home(session, conversation[0]))
     assert [turn.job.id for turn in found] == list(conversation)
-    assert [turn.job.id for turn in replays.recorded(session, account, job_id=replayed, conversation_id=None)] == [replayed]
+    assert [turn.job.id for turn in replays.recorded(session, account, job_id=replayed, conversation_id=None)] == [
+        replayed
+    ]
 
 
 def test_what_is_not_stored_still_waits_or_belongs_to_another_is_not_found(session, account, conversation):

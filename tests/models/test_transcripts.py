@@ -15,7 +15,7 @@ from models.tables.access import Account
 from models.tables.jobs import Door, Job
 from models.tables.transcripts import Answer, Conversation, Message, Turn
 from models.transcripts import TITLE_CHARACTERS, Spoken
-from tests.models.conftest import NOW, asked, ended, new_job, row, running, said, submitted
+from tests.models.conftest import NOW, asked, ended, row, running, said, submitted
 
 TURNS = 100
 CALLS = [
@@ -310,7 +310,10 @@ def test_a_job_that_still_waits_has_no_turn(session, account):
         ([said("Be brief.", "system")], ""),
         ([said("x" * TITLE_CHARACTERS)], "x" * TITLE_CHARACTERS),
         ([said("x" * (TITLE_CHARACTERS + 1))], "x" * (TITLE_CHARACTERS - 1) + "…"),
-        ([{"role": "user", "content": [{"type": "text", "text": "in "}, {"type": "text", "text": "parts"}]}], "in parts"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "in "}, {"type": "text", "text": "parts"}]}],
+            "in parts",
+        ),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}], "(image)"),
         ([{"role": "assistant", "content": "hi"}, said("first question"), said("second")], "first question"),
     ],

@@ -52,6 +52,19 @@ def upgrade() -> None:
         batch_op.create_index("ix_conversations_list", ["account_id", "id"], unique=False)
 
     op.create_table(
+        "idempotency_keys",
+        sa.Column("account_id", sa.String(length=32), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("digest", sa.String(length=32), nullable=False),
+        sa.Column("job_id", sa.String(length=32), nullable=False),
+        sa.Column("due_ms", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_idempotency_keys_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "key", name=op.f("pk_idempotency_keys")),
+    )
+    with op.batch_alter_table("idempotency_keys", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_idempotency_keys_due_ms"), ["due_ms"], unique=False)
+
+    op.create_table(
         "jobs",
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("account_id", sa.String(length=32), nullable=False),
@@ -90,6 +103,7 @@ def upgrade() -> None:
         sa.Column("worker", sa.String(length=100), nullable=True),
         sa.Column("cancel_requested_ms", sa.BigInteger(), nullable=True),
         sa.Column("forget_due_ms", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_ms", sa.BigInteger(), nullable=True),
         sa.Column("store", sa.Boolean(), nullable=False),
         sa.Column("meta", sa.JSON(), nullable=False),
         sa.Column("webhook_url", sa.String(length=2048), nullable=True),
@@ -98,7 +112,7 @@ def upgrade() -> None:
         sa.Column("chain", sa.LargeBinary(), nullable=True),
         sa.Column("result", sa.LargeBinary(), nullable=True),
         sa.Column("result_key", sa.String(length=200), nullable=True),
-        sa.Column("error", sa.JSON(), nullable=True),
+        sa.Column("error", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("prompt_tokens", sa.Integer(), nullable=False),
         sa.Column("completion_tokens", sa.Integer(), nullable=False),
         sa.Column("cached_tokens", sa.Integer(), nullable=False),

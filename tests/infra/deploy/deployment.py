@@ -102,6 +102,10 @@ def variables_of(text: str) -> dict[str, str]:
     return {name: way for name, way, _ in _VARIABLE.findall(text)}
 
 
+def defaults_of(text: str) -> dict[str, str]:
+    return {name: rest for name, way, rest in _VARIABLE.findall(text) if way == "-"}
+
+
 class Missing(Exception):
     """What Compose says before it starts nothing."""
 

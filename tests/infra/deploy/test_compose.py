@@ -21,6 +21,7 @@ from tests.infra.deploy.deployment import (
     Missing,
     compose,
     compose_text,
+    defaults_of,
     example,
     image_of,
     ours,
@@ -58,6 +59,11 @@ def settings_of(service, monkeypatch) -> Settings:
 class TestVariables:
     def test_compose_and_the_example_know_the_same_ones(self):
         assert set(variables_of(compose_text())) == set(example()) - COMPOSES_OWN
+
+    def test_what_is_left_out_is_as_in_the_example(self):
+        defaults = defaults_of(compose_text())
+        assert defaults.items() <= example().items()
+        assert "API_PUBLISH" in defaults
 
     @pytest.mark.parametrize("name", [name for name, way in variables_of(compose_text()).items() if way == "?"])
     def test_nothing_starts_without_a_needed_one(self, name):

@@ -52,7 +52,9 @@ GOOD = [
     body({"role": "developer", "content": [TEXT], "name": "boss"}, USER),
     user([TEXT, IMAGE]),
     body(USER, {"role": "assistant", "content": "", "refusal": None}, USER),
-    body(USER, {"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "call_1", "content": [TEXT]}),
+    body(
+        USER, {"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "call_1", "content": [TEXT]}
+    ),
     body(temperature=0, top_p=1, top_k=-1, min_p=0, seed=-(2**63), n=16, presence_penalty=-2, frequency_penalty=2.0),
     body(temperature=5, repetition_penalty=1.1, max_tokens=1, max_completion_tokens=2**62, seed=2**63 - 1),
     body(stop="x") | {"model": "m", "user": "u", "store": False, "conversation_id": "conv_1"},
@@ -98,7 +100,10 @@ BAD = [
     (user([TEXT, {"type": "text", "text": 1}]), "messages[0].content[1].text"),
     (user([{"type": "image_url", "image_url": "https://a.b"}]), "messages[0].content[0].image_url"),
     (user([{"type": "image_url", "image_url": {}}]), "messages[0].content[0].image_url.url"),
-    (user([{"type": "image_url", "image_url": {"url": "x", "detail": "huge"}}]), "messages[0].content[0].image_url.detail"),
+    (
+        user([{"type": "image_url", "image_url": {"url": "x", "detail": "huge"}}]),
+        "messages[0].content[0].image_url.detail",
+    ),
     (body({"role": "system", "content": [{"type": "text"}]}), "messages[0].content[0].text"),
     (body({"role": "system", "content": [{"type": "text", "text": 1}]}), "messages[0].content[0].text"),
     (body({"role": "user", "user": 1, "content": 5}), "messages[0].content"),
@@ -189,7 +194,10 @@ UNKNOWN = [
     (function(x=1), "tools[0].function.x"),
     (body(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "f", "x": 1}}), "tool_choice.function.x"),
     (body(response_format={"type": "text", "x": 1}), "response_format.x"),
-    (body(response_format={"type": "json_schema", "json_schema": {"name": "n", "x": 1}}), "response_format.json_schema.x"),
+    (
+        body(response_format={"type": "json_schema", "json_schema": {"name": "n", "x": 1}}),
+        "response_format.json_schema.x",
+    ),
     (body(stream=True, stream_options={"x": 1}), "stream_options.x"),
 ]
 
@@ -204,7 +212,9 @@ def test_what_is_not_known_is_refused_by_name_at_any_depth(asked, param):
 def test_what_a_tool_or_a_schema_says_of_itself_is_the_callers():
     for inner in ({"$ref": "#", "x": [{"y": None}]}, {}):
         ChatRequest.model_validate(function(parameters=inner))
-        ChatRequest.model_validate(body(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": inner}}))
+        ChatRequest.model_validate(
+            body(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": inner}})
+        )
 
 
 def test_of_several_faults_the_deepest_is_told():
@@ -240,13 +250,17 @@ def test_a_job_has_a_webhook_and_a_deadline_and_no_stream():
 
 
 keys = st.sampled_from([*ChatRequest.model_fields, "role", "content", "type", "text", "function", "image_url", "x", ""])
-words = st.sampled_from(["user", "system", "assistant", "tool", "text", "image_url", "function", "json_schema", "auto", ""])
+words = st.sampled_from(
+    ["user", "system", "assistant", "tool", "text", "image_url", "function", "json_schema", "auto", ""]
+)
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | words | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys | st.text(max_size=3), inner, max_size=4),
     max_leaves=12,
 )
-said = st.fixed_dictionaries({"role": words, "content": values}, optional={"tool_calls": values, "name": values, "x": values})
+said = st.fixed_dictionaries(
+    {"role": words, "content": values}, optional={"tool_calls": values, "name": values, "x": values}
+)
 bodies = st.dictionaries(keys | st.text(max_size=5), values, max_size=5)
 near_misses = st.builds(lambda messages, more: {"messages": messages} | more, st.lists(said, max_size=3), bodies)
 
@@ -266,7 +280,15 @@ def test_whatever_is_sent_is_taken_or_refused_in_words(asked, kind):
 
 def test_the_engine_sees_parameters_and_nothing_of_ours():
     asked = body(temperature=0.5, stop=None, stream=True, stream_options={"include_usage": True}, n=2)
-    ours = {"model": "m", "store": False, "metadata": {}, "user": "u", "conversation_id": "c", "webhook_url": "w", "deadline": 1}
+    ours = {
+        "model": "m",
+        "store": False,
+        "metadata": {},
+        "user": "u",
+        "conversation_id": "c",
+        "webhook_url": "w",
+        "deadline": 1,
+    }
     assert engine_parameters(asked | ours) == {"temperature": 0.5, "n": 2}
 
 

@@ -1,0 +1,49 @@
+"""Has this request been made before?  A caller's key names one request for a day, and the job that it became.
+
+Taken in the transaction that inserts the job, so of many requests at once exactly one makes it and the others join it.
+Source: the IETF's draft on the Idempotency-Key header (-07), and Stripe's practice: another request under the same key is refused.
+"""
+
+import hashlib
+from typing import Any
+
+import orjson
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from models.errors import KeyReused
+from models.jobs import NewJob, submit
+from models.tables.jobs import IdempotencyKey
+
+KEPT_MS = 24 * 3_600_000
+LONGEST_KEY = 255
+
+
+def digest(path: str, body: dict[str, Any]) -> str:
+    """Of what was asked, whatever the order and spacing of its JSON."""
+    text = path.encode() + orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def submit_once(session: Session, job: NewJob, key: str, digest_of: str, now_ms: int) -> str:
+    """The id of the job that `key` stands for: this one, or the one that an equal request made.  Raises KeyReused."""
+    mine = (IdempotencyKey.account_id == job.account_id, IdempotencyKey.key == key)
+    session.execute(delete(IdempotencyKey).where(*mine, IdempotencyKey.due_ms <= now_ms))
+    row = {"account_id": job.account_id, "key": key, "digest": digest_of, "job_id": job.id, "due_ms": now_ms + KEPT_MS}
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    # Of two at once the second waits here until the first is committed, and then finds the key taken.
+    taken = session.execute(
+        dialect.insert(IdempotencyKey).values(row).on_conflict_do_nothing().returning(IdempotencyKey.key)
+    )
+    if taken.one_or_none() is not None:
+        submit(session, [job])
+        return job.id
+    known = session.scalars(select(IdempotencyKey).where(*mine)).one()
+    if known.digest != digest_of:
+        raise KeyReused("this Idempotency-Key came with another request", param="Idempotency-Key")
+    return known.job_id
+
+
+def forget(session: Session, now_ms: int) -> None:
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.due_ms <= now_ms))
