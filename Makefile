@@ -11,14 +11,14 @@ UV := .tools/bin/uv
 UV_INSTALLED := .tools/uv-$(UV_VERSION).dist-info
 PYTEST := $(BIN)/pytest -n 2
 LOCKS_IN_STEP := .venv/locks-in-step
-SOURCES := api workers models infra tests examples benchmarks
+SOURCES := api workers models infra tests examples benchmarks docs
 CACHES := .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage dist
 
 # Compiled files make every later start quicker; an environment that happens to be active is not ours.
 unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environment demo test up bench check lock clean
+.PHONY: help setup environment demo test up bench check docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ check: setup $(LOCKS_IN_STEP) ## lint, format, types, floors, lock files
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: setup ## write anew the tables that pages take from the code
+	@$(BIN)/python docs/generate.py
 
 lock: $(UV_INSTALLED) ## resolve anew what pyproject.toml asks for, keeping the versions that still fit
 	@$(call resolve,.)

@@ -3,11 +3,11 @@
 An error knows its `code`, the `param` at fault and whether trying again can help (`retryable`); it never knows HTTP:
 `api.errors` translates classes to statuses, `workers` decides from `retryable` whether a job goes back to its queue.
 
-    TramError
+    TramError                   something broke on our side
     |-- InvalidRequest          the caller must change something
-    |   |-- ContextLengthExceeded
+    |   |-- ContextLengthExceeded  the prompt, or prompt and answer, do not fit the model
     |   |-- KeyReused           an Idempotency-Key that came with another request
-    |   `-- TooLarge
+    |   `-- TooLarge            the body is larger than the server takes
     |-- Unauthenticated         no key, or a wrong one
     |-- NotFound                absent, or somebody else's (the two look the same)
     |-- Conflict                the thing is not in a state that allows this

@@ -60,6 +60,8 @@ class Attempt:
         """Followers were told who speaks: an earlier attempt began the answer."""
         self._carried = 0
         """Tokens that earlier attempts have said."""
+        self._made: dict[int, int] = {}
+        """Tokens so far, by choice, where the engine counts as it goes."""
         self._said_all = False
         self._aborted = False
         self._mender = ToolCallMender() if self._parameters.get("tools") else None
@@ -79,7 +81,7 @@ class Attempt:
                 return await asking
             why = self._stop.result() if self._stop.done() else Stop.EXPIRED
             await self.node.engine.abort(self._rid)
-            await asyncio.wait({asking}, timeout=_LAST_WORDS_S)
+            await asyncio.wait({asking}, timeout=_LAST_WORDS_S if self._parameters.get("n") in {None, 1} else 0)
             return _STOPPED[why]
         finally:
             asking.cancel()
@@ -128,7 +130,7 @@ class Attempt:
 
     def _take(self, chunk: dict[str, Any]) -> None:
         if told := chunk.get("usage"):
-            self._count(told)
+            self._count(told, chunk.get("choices"))
         if not chunk.get("choices") or self._said_all:
             return
         choices = clean(chunk["choices"])
@@ -142,9 +144,12 @@ class Attempt:
             self.answer.add(choices)
             self.relay.send(choices)
 
-    def _count(self, told: dict[str, Any]) -> None:
+    def _count(self, told: dict[str, Any], choices: list[dict[str, Any]] | None) -> None:
         """A continued answer was in part the engine's prompt: those tokens are counted where they belong."""
         prompt, made = told.get("prompt_tokens") or 0, told.get("completion_tokens") or 0
+        if choices:  # one choice's count, on its way
+            self._made[choices[0]["index"]] = made
+            made = sum(self._made.values())
         cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
         if self._said_all:
             self.usage = usage_of(prompt, self._carried, cached)

@@ -56,9 +56,12 @@ class EngineClient:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Each chunk as the engine sends it, parsed; the last ones carry `usage`.  Letting go of it aborts the request."""
         body = {**parameters, "messages": messages, "model": self._model}
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        options = {"include_usage": True}
         if await self.is_sglang():
             body |= {"rid": rid, "cache_salt": cache_salt}
+            # Several choices cannot be aborted by name, so their last words are never heard: they count as they go.
+            options |= {"continuous_usage_stats": (parameters.get("n") or 1) > 1}
+        body |= {"stream": True, "stream_options": options}
         try:
             async with self._session.post(
                 f"{self._url}/v1/chat/completions", data=orjson.dumps(body), headers=_JSON

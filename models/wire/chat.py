@@ -50,12 +50,16 @@ Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 class FunctionCall(_Strict):
     name: str
     arguments: str
+    parsed_arguments: Any = None
+    """Added by the OpenAI SDK's helpers, whose messages are sent back as they are."""
 
 
 class ToolCall(_Strict):
     id: str
     type: Literal["function"]
     function: FunctionCall
+    index: int | None = None
+    """As in a streamed call, from which they make this one."""
 
 
 class SystemMessage(_Strict):
@@ -75,6 +79,11 @@ class AssistantMessage(_Strict):
     content: Text | None = None
     name: str | None = None
     refusal: str | None = None
+    parsed: Any = None
+    annotations: list[Any] | None = None
+    audio: None = None
+    function_call: None = None
+    """These four the SDK adds, too."""
     tool_calls: Annotated[list[ToolCall], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
