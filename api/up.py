@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from rich.console import Console
 from rich.markup import escape
@@ -47,20 +48,27 @@ async def everything(settings: Settings, console: Console) -> int:
 async def worker(settings: Settings, console: Console) -> int:
     card = await _card(settings)
     if settings.engine_url:
-        return await _supervise([stack.worker_child(settings, card, settings.engine_url)], console)
+        return await _supervise([_aloud(stack.worker_child(settings, card, settings.engine_url))], console)
     port = ports.free_port("127.0.0.1")
     engine = stack.engine_child(settings, card, port)
-    return await _supervise([engine, stack.worker_child(settings, card, _local(port), needs=("engine",))], console)
+    worker = stack.worker_child(settings, card, _local(port), needs=("engine",))
+    return await _supervise([_aloud(engine), _aloud(worker)], console)
+
+
+def _aloud(child: Child) -> Child:
+    """Its log on this process's own output: a container's log is what its processes say."""
+    return replace(child, log=None)
 
 
 def first_key(settings: Settings) -> str | None:
-    """The key of the first start, to be shown; None when there are keys already."""
+    """The key made at the first start, to be shown; None when there are keys already, or the operator has chosen this one."""
     database, now_ms = Database(settings.database), time.time_ns() // 1_000_000
     with database.transaction() as session:
         if accounts.first_account(session) is not None:
             return None
         account = accounts.create_account(session, "default", now_ms)
-        return accounts.create_key(session, account, "first", now_ms, settings.api_key or None)
+        key = accounts.create_key(session, account, "first", now_ms, settings.api_key or None)
+    return None if settings.api_key else key
 
 
 async def _card(settings: Settings) -> Card:
@@ -128,7 +136,7 @@ def _welcome(console: Console, settings: Settings, card: Card, key: str | None) 
     console.print(f"\nTramontane serves [bold]{card.id}[/bold] at [bold]{root}/v1[/bold]", highlight=False)
     if card.toy:
         console.print("[yellow]This is a toy model: it knows some dialogues by heart and nothing else.[/yellow]")
-    if key is None:
+    if key is None and not settings.api_key:
         console.print(
             "Your keys are as before (`tram keys create` makes another).  Ctrl-C stops everything.\n",
             highlight=False,
@@ -136,7 +144,6 @@ def _welcome(console: Console, settings: Settings, card: Card, key: str | None) 
         )
         return
     body = '{"messages": [{"role": "user", "content": "What is the capital of France?"}], "stream": true}'
-    console.print(
-        f"curl -N {root}/v1/chat/completions -H 'Authorization: Bearer {key}' \\", highlight=False, soft_wrap=True
-    )
+    bearer = f"'Authorization: Bearer {key}'" if key else '"Authorization: Bearer $TRAM_API_KEY"'
+    console.print(f"curl -N {root}/v1/chat/completions -H {bearer} \\", highlight=False, soft_wrap=True)
     console.print(f"  -H 'Content-Type: application/json' -d '{escape(body)}'\n", highlight=False, soft_wrap=True)
