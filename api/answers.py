@@ -8,9 +8,11 @@ from sqlalchemy import ColumnElement
 from starlette.requests import Request
 from starlette.responses import Response
 
+from models.errors import InvalidRequest
 from models.ids import job_of
 from models.listings import LIMIT_MOST, Window
 from models.tables.jobs import Job
+from models.wire.chat import METADATA_MOST
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -27,6 +29,8 @@ def metadata_filters(request: Request) -> list[ColumnElement[bool]]:
     """`metadata[key]=value`, as OpenAI's list of stored completions takes it."""
     pairs = request.query_params.multi_items()
     wanted = [(key[9:-1], value) for key, value in pairs if key.startswith("metadata[") and key.endswith("]")]
+    if len(wanted) > METADATA_MOST:
+        raise InvalidRequest(f"metadata: at most {METADATA_MOST} keys, as many as there can be", param="metadata")
     return [Job.meta[key].as_string() == value for key, value in wanted]
 
 

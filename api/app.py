@@ -44,7 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with opened(settings) as state:
             yield Held(tram=state)
 
-    app = FastAPI(title="Tramontane", lifespan=lifespan, version="0.1.0")
+    app = FastAPI(title="Tramontane", lifespan=lifespan, version="0.1.0", redirect_slashes=False)
     app.add_middleware(RequestId)
     app.add_exception_handler(TramError, errors.handle)
     app.add_exception_handler(RequestValidationError, _not_valid)

@@ -27,6 +27,7 @@ from models.wire.chat import nul_in
 
 KEY_CACHE_S = 5.0
 _KEYS_MOST = 10_000
+HEADERS_MOST_BYTES = 64 << 10
 DEPTH_MOST = 100
 """How deep a body may nest; no schema needs more, and encoders of JSON give up at 250."""
 
@@ -69,12 +70,25 @@ def state_of(request: Request) -> State:
 
 
 async def caller_of(request: Request) -> Caller:
+    """Whose key it is.  Raises Unauthenticated, and InvalidRequest for an address no route could make sense of."""
+    _acceptable(request)
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Unauthenticated(
             "send your API key as `Authorization: Bearer sk-...`", code="missing_api_key", param="Authorization"
         )
     return await state_of(request).caller(key.strip())
+
+
+def _acceptable(request: Request) -> None:
+    """Postgres' texts cannot hold NUL; who sends ever more headers wants something else than an answer."""
+    if "\0" in request.scope["path"]:
+        raise InvalidRequest("NUL characters are not accepted", param="path")
+    if b"%00" in request.scope["query_string"]:
+        bad = next((name for name, value in request.query_params.multi_items() if "\0" in name + value), "query")
+        raise InvalidRequest("NUL characters are not accepted", param=bad.replace("\0", ""))
+    if sum(len(name) + len(value) for name, value in request.scope["headers"]) > HEADERS_MOST_BYTES:
+        raise TooLarge(f"the headers have more than {HEADERS_MOST_BYTES} bytes", param="headers")
 
 
 def key_of(request: Request) -> str | None:

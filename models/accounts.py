@@ -90,7 +90,7 @@ def signing_secrets(session: Session, account_id: str, now_ms: int) -> list[str]
 
 
 def rotate_secret(session: Session, account_id: str, now_ms: int) -> str:
-    account = session.get_one(Account, account_id, with_for_update=True)
+    account = session.get_one(Account, account_id, with_for_update={"key_share": True})
     account.previous_secret, account.previous_until_ms = account.webhook_secret, now_ms + ROTATION_MS
     account.webhook_secret = new_secret()
     session.flush()

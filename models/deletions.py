@@ -9,6 +9,7 @@ from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from models.lifecycle import FINAL
+from models.tables.access import Account
 from models.tables.jobs import Job
 from models.tables.transcripts import Answer, Conversation, Message, Turn
 
@@ -17,13 +18,16 @@ def delete_job(session: Session, job_id: str, now_ms: int) -> list[str]:
     """Of an ended job of the caller's; the object keys that are now nobody's."""
     job = session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one()
     assert job.state in FINAL
+    key = job.result_key  # the update below takes it from `job` too
+    # Alone with the account's tree: a turn that is being recorded stands on messages and a conversation that could go.
+    session.execute(select(Account.id).where(Account.id == job.account_id).with_for_update())
     turn = session.get(Turn, job_id)
     if turn is not None:
         _delete_turn(session, turn)
     nothing: dict[str, Any] = dict.fromkeys(("parameters", "messages", "chain", "result", "result_key"))
     step = update(Job).where(Job.id == job_id).values(deleted_ms=now_ms, meta={}, conversation_id=None, **nothing)
     session.execute(step)
-    return [job.result_key] if job.result_key else []
+    return [key] if key else []
 
 
 def _delete_turn(session: Session, turn: Turn) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from sqlalchemy import Row, Table, Update, bindparam, case, func, insert, literal, or_, select, update
+from sqlalchemy import Row, Table, Update, bindparam, case, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from models.deliveries import announce
@@ -117,7 +117,7 @@ def submit(session: Session, jobs: Iterable[NewJob]) -> None:
         | {"state": JobState.QUEUED, "attempt": 1, "publish_due_ms": job.created_ms + PUBLISH_DOUBT_MS}
         for job in jobs
     ]
-    session.execute(insert(Job), rows)
+    session.execute(_SUBMITTED, rows)
 
 
 def claim(session: Session, job_id: str, worker: str, now_ms: int) -> Claimed | None:
@@ -264,8 +264,9 @@ def _remains(job: Row[Any], ending: Ending) -> dict[str, Any]:
     return {"parameters": None, "forget_due_ms": ending.at_ms + FORGET_MS}
 
 
-# A claim and an end are what every job costs, so their statements are built once, and go round the ORM.
+# Submission, claim and end are what every job costs, so their statements are built once, and go round the ORM.
 _TABLE = cast("Table", Job.__table__)
+_SUBMITTED = _TABLE.insert()
 _C = _TABLE.c
 _NOW = bindparam("now_ms", type_=Milliseconds)
 _allow(JobState.QUEUED, JobState.IN_PROGRESS)

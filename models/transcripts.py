@@ -48,7 +48,8 @@ JOB_FACTS = (
 def record(session: Session, job: Row[Any], answers: Sequence[Spoken], now_ms: int) -> str:
     """The turn that `job` was, inside the transaction that ends it; the id of its conversation."""
     tip, depth = job.chain[-1], len(job.chain)
-    hashes = _hashes(session, job, answers)
+    salt: bytes = session.scalars(_SALT, {"account_id": job.account_id}).one()
+    hashes = [link(salt, tip, each.message) for each in answers]
     spoken = [_message(job, name, tip, depth, each.message, now_ms) for name, each in zip(hashes, answers, strict=True)]
     _insert_new(session, [*_prompt(session, job, now_ms), *spoken])
     parent = _parent(session, job)
@@ -137,8 +138,8 @@ def _parent(session: Session, job: Row[Any]) -> _Parent | None:
 
 def _conversation(session: Session, job: Row[Any], parent: _Parent | None, now_ms: int) -> str:
     known: str | None = job.conversation_id or (parent.conversation_id if parent else None)
-    if known is not None:
-        session.execute(_TOUCHED, {"known": known, "owner": job.account_id, "updated": now_ms})
+    touched = {"known": known, "owner": job.account_id, "updated": now_ms}
+    if known is not None and session.scalar(_TOUCHED, touched) is not None:  # it may be deleted meanwhile
         return known
     name = ids.new("conv")
     row = {"id": name, "account_id": job.account_id, "title": _title(job.messages), "meta": job.meta}
@@ -180,13 +181,6 @@ def _held(session: Session, chain: Sequence[str]) -> int:
     return 0
 
 
-def _hashes(session: Session, job: Row[Any], answers: Sequence[Spoken]) -> list[str]:
-    if not answers:
-        return []
-    salt: bytes = session.scalars(_SALT, {"account_id": job.account_id}).one()
-    return [link(salt, job.chain[-1], spoken.message) for spoken in answers]
-
-
 def _insert_new(session: Session, rows: list[dict[str, Any]]) -> None:
     """Two turns that end together may bring the same message, and two choices may be alike: the second finds it there."""
     if rows:
@@ -206,7 +200,10 @@ _ADDED: dict[str, Executable] = {
     "sqlite": sqlite.insert(_MESSAGES).on_conflict_do_nothing(),
 }
 _DEEPEST = select(func.max(_MESSAGES.c.depth)).where(_MESSAGES.c.hash.in_(bindparam("hashes", expanding=True)))
-_SALT = select(_ACCOUNTS.c.salt).where(_ACCOUNTS.c.id == bindparam("account_id"))
+# Shared by all who record; keeps `models.deletions` from pruning the messages this turn is about to stand on.
+_SALT = (
+    select(_ACCOUNTS.c.salt).where(_ACCOUNTS.c.id == bindparam("account_id")).with_for_update(read=True, key_share=True)
+)
 # The owner is asked for because accounts may be given one salt, and then have hashes in common.
 _ANSWERED = (
     select(_ANSWERS.c.hash, _ANSWERS.c.job_id, _TURNS.c.conversation_id, _TURNS.c.replay)
@@ -218,4 +215,5 @@ _TOUCHED = (
     _CONVERSATIONS.update()
     .where(_CONVERSATIONS.c.id == bindparam("known"), _CONVERSATIONS.c.account_id == bindparam("owner"))
     .values(updated_ms=bindparam("updated"))
+    .returning(_CONVERSATIONS.c.id)
 )

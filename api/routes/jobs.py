@@ -23,6 +23,7 @@ from models.wire.ending import StreamEnd
 from models.wire.jobs import job_view
 
 router = APIRouter(prefix="/v1/jobs")
+_LATEST_S = 253_402_300_799  # the end of the year 9999; in milliseconds it still fits the column
 
 
 @router.post("", summary="Submit a job", status_code=202)
@@ -39,8 +40,8 @@ async def list_jobs(
     pages: Annotated[Window, Depends(window)],
     state_word: Annotated[JobState | None, Query(alias="state")] = None,
     model: Annotated[str | None, Query(max_length=200)] = None,
-    created_after: Annotated[int | None, Query(description="Unix time in seconds")] = None,
-    created_before: Annotated[int | None, Query(description="Unix time in seconds")] = None,
+    created_after: Annotated[int | None, Query(ge=0, le=_LATEST_S, description="Unix time in seconds")] = None,
+    created_before: Annotated[int | None, Query(ge=0, le=_LATEST_S, description="Unix time in seconds")] = None,
 ) -> Response:
     state, caller = state_of(request), await caller_of(request)
     wanted: list[tuple[object, ColumnElement[bool]]] = [

@@ -17,7 +17,7 @@ class Message(Base):
 
     hash: Mapped[str] = mapped_column(String(32), primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), index=True)
-    parent: Mapped[str | None] = mapped_column(String(32))
+    parent: Mapped[str | None] = mapped_column(String(32), index=True)
     depth: Mapped[int] = mapped_column(Integer)
     """0 is the first message of the path."""
     role: Mapped[str] = mapped_column(String(20))
@@ -44,7 +44,7 @@ class Turn(Base):
 
     job_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     conversation_id: Mapped[str] = mapped_column(ForeignKey("conversations.id"))
-    prompt: Mapped[str] = mapped_column(String(32))
+    prompt: Mapped[str] = mapped_column(String(32), index=True)
     """Hash of the prompt's last message."""
     parent_job_id: Mapped[str | None] = mapped_column(String(32))
     """The turn this one continues, or (for a replay) asks again."""

@@ -17,10 +17,12 @@ MESSAGES_MOST = 4096
 CHOICES_MOST = 16
 STOPS_MOST = 16
 TOOLS_MOST = 128
+METADATA_MOST = 16
 Temperature = Annotated[float, Field(ge=0, le=5)]
+Stop = Annotated[str, Field(min_length=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=METADATA_MOST)
 ]
 
 
@@ -145,7 +147,7 @@ class StreamOptions(_Strict):
 
 
 class ChatRequest(_Strict):
-    model: str | None = None
+    model: Annotated[str, Field(max_length=200)] | None = None
     messages: Annotated[list[Message], Field(min_length=1, max_length=MESSAGES_MOST)]
     temperature: Temperature | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -153,7 +155,7 @@ class ChatRequest(_Strict):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=STOPS_MOST)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=STOPS_MOST)] | None = None
     n: Annotated[int, Field(ge=1, le=CHOICES_MOST)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     presence_penalty: Penalty | None = None

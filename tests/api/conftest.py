@@ -82,6 +82,7 @@ def _serving(folder: Path, database_url: str, redis_url: str) -> Iterator[Api]:
             headers={"Authorization": f"Bearer {KEY}"},
             timeout=30,
             trust_env=False,
+            limits=httpx2.Limits(max_keepalive_connections=0),  # what a request has broken must not meet the next
         )
         held.enter_context(http)
         _until_ready(http, log)

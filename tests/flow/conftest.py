@@ -20,7 +20,7 @@ CONCURRENCY = 8
 SETTINGS = {"TRAM_CONCURRENCY": str(CONCURRENCY), "TRAM_DRAIN_S": "1", "TRAM_WEBHOOK_ALLOW": f"{HOST}/32"}
 
 
-@pytest.fixture(params=["embedded", "production"])
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("embedded", "production")])
 def column(request: pytest.FixtureRequest) -> str:
     return request.param
 

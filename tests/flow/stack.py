@@ -137,7 +137,13 @@ class Stack:
     def command(self, *words: str) -> str:
         """What `tram …` prints, with this stack's settings."""
         done = subprocess.run(
-            (tram(), *words), env=self._environment, cwd=self.folder, capture_output=True, text=True, timeout=60
+            (tram(), *words),
+            check=False,
+            env=self._environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

@@ -112,7 +112,10 @@ async def test_the_async_client_at_once(stack):
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("text", "cities"),
-    [("What is the weather in London?", ["London"]), ("What is the weather in Paris and in London?", ["Paris", "London"])],
+    [
+        ("What is the weather in London?", ["London"]),
+        ("What is the weather in Paris and in London?", ["Paris", "London"]),
+    ],
 )
 def test_tools(client, stream, text, cities):
     """Both calls of a parallel call, which the engine's own stream loses; and the sentence after their results."""
@@ -124,7 +127,10 @@ def test_tools(client, stream, text, cities):
         ("get_weather", {"location": city}) for city in cities
     ]
     assert len({call.id for call in calls}) == len(cities)
-    results = {"London": {"temperature": 14, "conditions": "cloudy"}, "Paris": {"temperature": 18, "conditions": "rainy"}}
+    results = {
+        "London": {"temperature": 14, "conditions": "cloudy"},
+        "Paris": {"temperature": 18, "conditions": "rainy"},
+    }
     told = [
         {"role": "tool", "tool_call_id": call.id, "content": json.dumps(results[city])}
         for call, city in zip(calls, cities, strict=True)

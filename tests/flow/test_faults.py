@@ -29,12 +29,6 @@ def all_ended(stack: Stack, made: list[str], within_s: float = 120) -> list[dict
     return [stack.job(job["id"]) for job in jobs]
 
 
-def answers(jobs: list[dict]) -> Counter[tuple[str, int]]:
-    """What they have said, and how many tokens they were charged for."""
-    pairs = ((job["result"]["choices"][0]["message"]["content"], job["usage"]["completion_tokens"]) for job in jobs)
-    return Counter(pairs)
-
-
 def test_200_jobs_outlive_two_deaths_of_their_worker(faulty: Stack, hooks: Hooks):
     engine = faulty.engine
     before = engine.state()["finished"]
@@ -112,12 +106,12 @@ def test_redis_may_lose_everything(faulty: Stack, data: Path):
 def test_a_stream_that_the_api_took_along_is_rejoined(faulty: Stack):
     """Both parts together are, byte for byte, what is stored."""
     seen: list[Event] = []
-    with pytest.raises(httpx2.TransportError), faulty.streamed("!tokens=60 rate=20") as response:
-        job_id = response.headers["x-tram-job"]
-        for event in events(response):
-            seen.append(event)
-            if len(seen) == 10:
-                old = faulty.kill("api")
+    with faulty.streamed("!tokens=60 rate=20") as response:
+        job_id, stream = response.headers["x-tram-job"], events(response)
+        seen += [next(stream) for _ in range(10)]
+        old = faulty.kill("api")
+        with pytest.raises(httpx2.TransportError):
+            seen.extend(stream)
     faulty.restarted("api", old)
     rest = faulty.follow(job_id, seen[-1].id)
     assert text_of(seen + rest) == tokens(60)

@@ -85,7 +85,10 @@ def test_a_receiver_that_was_down_hears_of_it_later(tram: Stack, hooks: Hooks):
     assert (first.body, first.headers["webhook-id"]) == (again.body, again.headers["webhook-id"])
     assert int(again.headers["webhook-timestamp"]) >= int(first.headers["webhook-timestamp"]) + 3
     tried = settled(tram, job_id, "delivered")["attempts"]
-    assert [(one["number"], one["status"], one["response_excerpt"]) for one in tried] == [(1, 503, "not now"), (2, 204, "")]
+    assert [(one["number"], one["status"], one["response_excerpt"]) for one in tried] == [
+        (1, 503, "not now"),
+        (2, 204, ""),
+    ]
 
 
 def test_a_receiver_that_is_not_there_is_tried_again(tram: Stack, hooks: Hooks):
@@ -147,7 +150,9 @@ def test_the_log_is_listed_and_filtered(tram: Stack, hooks: Hooks):
     assert states == {"failed", "delivered"}
     failed = {row["job_id"] for row in tram.listed("/v1/webhook_deliveries", state="failed")}
     assert len(failed & {gone, told_of}) == 1
-    assert json.dumps(tram.listed("/v1/webhook_deliveries", limit=1)) == json.dumps(tram.listed("/v1/webhook_deliveries"))
+    assert json.dumps(tram.listed("/v1/webhook_deliveries", limit=1)) == json.dumps(
+        tram.listed("/v1/webhook_deliveries")
+    )
 
 
 def settled_state(tram: Stack, job_id: str) -> str:

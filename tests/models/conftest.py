@@ -1,11 +1,16 @@
-"""Accounts and jobs in every state, made by the verbs that make them in life."""
+"""Accounts and jobs in every state, made by the verbs that make them in life; and two transactions that overlap."""
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
+from infra.database import connect
 from models import ids, jobs
 from models.accounts import create_account
 from models.jobs import Claimed, Ending, NewJob
@@ -17,6 +22,16 @@ from models.transcripts import Spoken
 
 NOW = 1_800_000_000_000
 LOST = {"kind": "EngineLost", "message": "the worker was lost", "param": None, "code": "engine_lost"}
+AT_ONCE = 8
+WITHIN_S = 20.0
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """For tests that commit, with a connection for each of several threads."""
+    made = connect(database_url, begin="BEGIN IMMEDIATE", connections=AT_ONCE)
+    yield made
+    made.dispose()
 
 
 @pytest.fixture
@@ -84,3 +99,67 @@ def asked(
 def row(session: Session, job_id: str) -> Job:
     """As the database has it now."""
     return session.get_one(Job, job_id, populate_existing=True)
+
+
+def plan_of(session: Session, query: Callable[[Session], Any]) -> str:
+    """How the database goes about the last statement of `query`."""
+    engine, statements = session.get_bind(), []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    query(session)
+    event.remove(engine, "before_cursor_execute", note)
+    statement, parameters = statements[-1]
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        rows = connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, parameters)
+        return "\n".join(str(row) for row in rows)
+    for way in ("seqscan", "bitmapscan", "sort"):  # taken for three rows; left off where there is any other
+        connection.execute(text(f"SET LOCAL enable_{way} = off"))
+    return "\n".join(row[0] for row in connection.exec_driver_sql("EXPLAIN " + statement, parameters))
+
+
+def at_once(engine: Engine, *verbs: Callable[[Session], Any]) -> list[Any]:
+    """Each in a transaction of its own, all let go together; what they told, in their order."""
+    gate = threading.Barrier(len(verbs))
+
+    def run(verb: Callable[[Session], Any]) -> Any:
+        with Session(engine) as session:
+            gate.wait(WITHIN_S)
+            with session.begin():
+                return verb(session)
+
+    with ThreadPoolExecutor(len(verbs)) as threads:
+        return list(threads.map(run, verbs, timeout=WITHIN_S))
+
+
+def overlapping(engine: Engine, first: Callable[[Session], Any], second: Callable[[Session], Any]) -> tuple[Any, Any]:
+    """What both tell, when the second begins while the first has done its work and is not yet committed; on Postgres."""
+    told = []
+
+    def follow() -> None:
+        with Session(engine) as session, session.begin():
+            told.append(second(session))
+
+    follower = threading.Thread(target=follow)
+    with Session(engine) as session, session.begin():
+        answer = first(session)
+        follower.start()
+        _until_blocked(engine, follower)
+    follower.join(WITHIN_S)
+    return answer, told[0]
+
+
+def _until_blocked(engine: Engine, thread: threading.Thread) -> None:
+    """Or until it has got through."""
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    until = time.monotonic() + WITHIN_S
+    with engine.connect() as connection:
+        while thread.is_alive() and not connection.scalar(query):
+            assert time.monotonic() < until
+            connection.rollback()
+            thread.join(0.002)

@@ -1,15 +1,11 @@
 """Two that want the same job: whatever they do at the same moment, it comes out as if one had gone first."""
 
-import threading
-import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from infra.database import connect
 from models import accounts, jobs
 from models.accounts import create_account
 from models.jobs import LEASE_MS, Ending
@@ -17,10 +13,8 @@ from models.lifecycle import FINAL, JobState
 from models.tables.jobs import Job
 from models.tables.transcripts import Message, Turn
 from models.tables.webhooks import Delivery
-from tests.models.conftest import LOST, NOW, new_job, said, spoken
+from tests.models.conftest import AT_ONCE, LOST, NOW, at_once, new_job, overlapping, said, spoken
 
-AT_ONCE = 8
-WITHIN_S = 20.0
 LATE = NOW + LEASE_MS + 1
 HOOK = "https://example.com/hook"
 VERBS = {
@@ -36,13 +30,6 @@ VERBS = {
 }
 
 
-@pytest.fixture
-def engine(database_url):
-    made = connect(database_url, begin="BEGIN IMMEDIATE", connections=AT_ONCE)
-    yield made
-    made.dispose()
-
-
 def prepared(engine, **changes):
     """A committed account and job."""
     with Session(engine) as session, session.begin():
@@ -50,20 +37,6 @@ def prepared(engine, **changes):
         job = new_job(session, account, [said("hello")], webhook_url=HOOK, **changes)
         jobs.submit(session, [job])
     return account, job.id
-
-
-def at_once(engine, *verbs):
-    """Each in a transaction of its own, all let go together; what they told, in their order."""
-    gate = threading.Barrier(len(verbs))
-
-    def run(verb):
-        with Session(engine) as session:
-            gate.wait(WITHIN_S)
-            with session.begin():
-                return verb(session)
-
-    with ThreadPoolExecutor(len(verbs)) as threads:
-        return list(threads.map(run, verbs, timeout=WITHIN_S))
 
 
 def told(engine, query):
@@ -121,7 +94,7 @@ def test_two_turns_that_end_together_store_their_common_words_once(engine):
     ending = Ending(JobState.COMPLETED, LATE, answers=[spoken("hi"), spoken("hi")])
     ends = [lambda session, job=job: jobs.finish(session, job.id, 1, ending) for job in new]
     assert at_once(engine, *ends) == [True] * AT_ONCE
-    assert told(engine, select(func.count()).select_from(Message)) == [3]
+    assert told(engine, select(Message.depth).order_by(Message.depth)) == [0, 1, 2]
     assert told(engine, select(func.count()).select_from(Turn)) == [AT_ONCE]
 
 
@@ -156,35 +129,12 @@ def in_turn(engine, state, order):
     return answers, stood(engine, job)
 
 
-def overlapping(engine, state, first, second):
+def together(engine, state, first, second):
     """What comes out when the second begins while the first has done its work and is not yet committed."""
     account, job = placed(engine, state)
-    answers = {}
-
-    def follow():
-        with Session(engine) as session, session.begin():
-            answers[1] = anonymous(VERBS[second](session, account, job), account, job)
-
-    follower = threading.Thread(target=follow)
-    with Session(engine) as session, session.begin():
-        answers[0] = anonymous(VERBS[first](session, account, job), account, job)
-        follower.start()
-        until_blocked(engine, follower)
-    follower.join(WITHIN_S)
-    return answers, stood(engine, job)
-
-
-def until_blocked(engine, thread):
-    """Or until it has got through."""
-    query = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
-    until = time.monotonic() + WITHIN_S
-    with engine.connect() as connection:
-        while thread.is_alive() and not connection.scalar(query):
-            assert time.monotonic() < until
-            connection.rollback()
-            thread.join(0.002)
+    verbs = [lambda session, verb=verb: VERBS[verb](session, account, job) for verb in (first, second)]
+    answers = overlapping(engine, *verbs)
+    return {place: anonymous(answer, account, job) for place, answer in enumerate(answers)}, stood(engine, job)
 
 
 def placed(engine, state):
@@ -205,4 +155,4 @@ def test_two_verbs_that_overlap_come_out_as_if_one_had_gone_first(engine, state,
     for second in VERBS:
         one, other = (0, first), (1, second)
         allowed = [in_turn(engine, state, order) for order in ((one, other), (other, one))]
-        assert overlapping(engine, state, first, second) in allowed, f"{first} before {second}"
+        assert together(engine, state, first, second) in allowed, f"{first} before {second}"

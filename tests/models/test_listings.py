@@ -1,7 +1,6 @@
 """Pages: every row once, in order, nobody else's, whatever the page size."""
 
 import pytest
-from sqlalchemy import event, text
 
 from models.accounts import create_account
 from models.lifecycle import JobState
@@ -11,7 +10,7 @@ from models.tables.jobs import Job
 from models.tables.replays import Replay
 from models.tables.transcripts import Conversation
 from models.tables.webhooks import Delivery
-from tests.models.conftest import NOW, asked, ended, new_job, said, submitted
+from tests.models.conftest import NOW, asked, ended, new_job, plan_of, said, submitted
 
 TABLES = (Job, Conversation, Delivery, Replay)
 HOOK = "https://example.com/hook"
@@ -75,27 +74,7 @@ def test_a_page_behind_an_id_that_is_gone_goes_on_from_its_place(session, accoun
 @pytest.mark.parametrize("after", [None, "x_01aryz6s41"])
 def test_a_page_is_an_index_range_and_never_a_sort(session, account, table, after):
     """By the query plan: no sort, no whole-table scan."""
-    statements = []
-    engine = session.get_bind()
-
-    def note(connection, cursor, statement, parameters, *_):
-        statements.append((statement, parameters))
-
-    event.listen(engine, "before_cursor_execute", note)
-    page(session, table, account, Window(after=after, limit=LIMIT_MOST))
-    event.remove(engine, "before_cursor_execute", note)
-    (statement, parameters) = statements[-1]
-    plan = explained(session, statement, parameters)
+    plan = plan_of(session, lambda session: page(session, table, account, Window(after=after, limit=LIMIT_MOST)))
     assert f"ix_{table.__tablename__}_list" in plan
     assert "sort" not in plan.lower()
     assert "temp b-tree" not in plan.lower()
-
-
-def explained(session, statement, parameters):
-    connection = session.connection()
-    if connection.dialect.name == "sqlite":
-        rows = connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, parameters)
-        return "\n".join(str(row) for row in rows)
-    for scan in ("seqscan", "bitmapscan"):  # a table of three rows is quicker read whole
-        connection.execute(text(f"SET LOCAL enable_{scan} = off"))
-    return "\n".join(row[0] for row in connection.exec_driver_sql("EXPLAIN " + statement, parameters))

@@ -170,6 +170,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("messages", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_messages_account_id"), ["account_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_messages_parent"), ["parent"], unique=False)
 
     op.create_table(
         "replays",
@@ -241,6 +242,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("turns", schema=None) as batch_op:
         batch_op.create_index("ix_turns_conversation", ["conversation_id", "job_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_turns_prompt"), ["prompt"], unique=False)
 
     op.create_table(
         "answers",

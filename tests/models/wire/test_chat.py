@@ -53,6 +53,11 @@ GOOD = [
     user([TEXT, IMAGE]),
     body(USER, {"role": "assistant", "content": "", "refusal": None}, USER),
     body(
+        USER, {"role": "assistant", "content": "", **dict.fromkeys(("parsed", "annotations", "audio", "function_call"))}
+    ),
+    calling(index=0, function=CALL["function"] | {"parsed_arguments": {}}),
+    body(background=True, store=True),
+    body(
         USER, {"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "tool_call_id": "call_1", "content": [TEXT]}
     ),
     body(temperature=0, top_p=1, top_k=-1, min_p=0, seed=-(2**63), n=16, presence_penalty=-2, frequency_penalty=2.0),
@@ -132,6 +137,8 @@ BAD = [
     (body(stop=1), "stop"),
     (body(stop=["x", 1]), "stop[1]"),
     (body(stop=["x"] * 17), "stop"),
+    (body(stop=""), "stop"),
+    (body(stop=["x", ""]), "stop[1]"),
     (body(n=0), "n"),
     (body(n=17), "n"),
     (body(seed=2**63), "seed"),
@@ -169,6 +176,8 @@ BAD = [
     (body(metadata={str(n): "v" for n in range(17)}), "metadata"),
     (body(user=1), "user"),
     (body(model=["m"]), "model"),
+    (body(model="m" * 201), "model"),
+    (body(background=True, store=False), "background"),
     (body(conversation_id=1), "conversation_id"),
 ]
 
@@ -188,7 +197,7 @@ UNKNOWN = [
     (user([{**TEXT, "cache_control": {}}]), "messages[0].content[0].cache_control"),
     (body({"role": "system", "content": [{**TEXT, "x": 1}]}), "messages[0].content[0].x"),
     (user([{"type": "image_url", "image_url": {"url": "x", "size": 1}}]), "messages[0].content[0].image_url.size"),
-    (calling(index=0), "messages[1].tool_calls[0].index"),
+    (calling(x=0), "messages[1].tool_calls[0].x"),
     (calling(function=CALL["function"] | {"x": 1}), "messages[1].tool_calls[0].function.x"),
     (body(tools=[TOOL | {"x": 1}]), "tools[0].x"),
     (function(x=1), "tools[0].function.x"),
@@ -288,6 +297,7 @@ def test_the_engine_sees_parameters_and_nothing_of_ours():
         "conversation_id": "c",
         "webhook_url": "w",
         "deadline": 1,
+        "background": True,
     }
     assert engine_parameters(asked | ours) == {"temperature": 0.5, "n": 2}
 
