@@ -52,7 +52,8 @@ class _Job:
     def shorten(self, most: int) -> None:
         """Forgets some of the first `most` chunks when the tail is too long."""
         while most and self.tail_bytes > TAIL_BYTES:
-            cut = min(most, max(1, len(self.tail) // 2))  # by halves, so that a long answer is not moved for every chunk
+            # By halves, so that a long answer is not moved for every chunk.
+            cut = min(most, max(1, len(self.tail) // 2))
             del self.tail[:cut]
             most -= cut
             self.sent = max(0, self.sent - cut)

@@ -5,7 +5,6 @@ leave it as they found it.  `stack` is the embedded one on the real engine.  `fa
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,14 +12,13 @@ from tests.flow.engine import Engine
 from tests.flow.hooks import HOST, Hooks
 from tests.flow.production import Production
 from tests.flow.stack import Stack
-from tests.plugins.databases import blank_postgres
 
 CONCURRENCY = 8
 """Few enough that a test can fill it."""
 SETTINGS = {"TRAM_CONCURRENCY": str(CONCURRENCY), "TRAM_DRAIN_S": "1", "TRAM_WEBHOOK_ALLOW": f"{HOST}/32"}
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("embedded", "production")])
+@pytest.fixture(params=["embedded", "production"])
 def column(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -37,11 +35,8 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def parts(tmp_path_factory: pytest.TempPathFactory, postgres_server: str) -> Iterator[Production]:
-    with (
-        blank_postgres(postgres_server) as url,
-        Production(tmp_path_factory.mktemp("parts"), url) as running,
-    ):
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
+    with Production(tmp_path_factory.mktemp("parts")) as running:
         yield running
 
 
@@ -88,9 +83,3 @@ def stack(engine_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def other_key(stack: Stack) -> str:
     """A key of another account."""
     return stack.command("keys", "create", "--account", "somebody else")
-
-
-@pytest.fixture
-def data(faulty: Stack) -> Path:
-    """Where the embedded Redis keeps what it keeps."""
-    return faulty.folder / "data" / "redis"

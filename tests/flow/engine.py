@@ -64,7 +64,7 @@ class Engine:
         raise AssertionError(f"{job_id} was not aborted")
 
     def _start(self, port: int) -> None:
-        command = (sys.executable, str(PROGRAM), "--port", str(port))
+        command = mortal(sys.executable, str(PROGRAM), "--port", str(port))
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         self._port = json.loads(self._process.stdout.readline())["port"]
@@ -73,6 +73,11 @@ class Engine:
         self._process.wait(WAIT_S)
         assert self._process.stdout is not None
         self._process.stdout.close()
+
+
+def mortal(*command: str) -> tuple[str, ...]:
+    """The command, which ends with this process however that ends."""
+    return ("setpriv", "--pdeathsig", "TERM", *command)
 
 
 def tokens(count: int) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Self
 import httpx2
 
 from infra.ports import free_port
-from tests.flow.engine import Engine
+from tests.flow.engine import Engine, mortal
 from tests.flow.sse import Event, events
 
 KEY = "sk-tram-for-the-tests-0123456789"
@@ -70,7 +70,7 @@ class Stack:
         told = self.folder / "up.log"
         with told.open("wb") as output:
             self._process = subprocess.Popen(
-                (tram(), "up"),
+                mortal(tram(), "up"),
                 env=self._environment,
                 stdout=output,
                 stderr=output,

@@ -12,7 +12,7 @@ import pytest
 
 from tests.flow.stack import Stack, said, until
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300), pytest.mark.xdist_group("engine")]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 MODEL = "tram-demo"
 FRANCE = "What is the capital of France?"
 PARIS = "The capital of France is Paris."

@@ -1,10 +1,8 @@
 """What survives when a process dies?  Each fault is one process killed while jobs run; nothing accepted is lost."""
 
-import shutil
 import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -14,7 +12,7 @@ from tests.flow.hooks import Hooks, told
 from tests.flow.sse import Event, events, numbers, text_of
 from tests.flow.stack import FINAL, Stack, until
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("faulty")]
+pytestmark = pytest.mark.timeout(300)
 
 
 def all_ended(stack: Stack, made: list[str], within_s: float = 120) -> list[dict]:
@@ -83,26 +81,6 @@ def test_a_worker_that_dies_is_followed_up_where_it_stopped(faulty: Stack):
     assert answers([faulty.job(job_id)]) == {(tokens(60), 60): 1}
 
 
-def test_redis_may_lose_everything(faulty: Stack, data: Path):
-    """With jobs queued, jobs running, and streams open at both doors."""
-    with ThreadPoolExecutor(8) as pool:
-        made = [faulty.submit("!tokens=80 rate=20") for _ in range(40)]
-        faulty.engine.wait(running=32)
-        following = [pool.submit(faulty.follow, job_id) for job_id in (*made[:3], *made[-3:])]
-        chatting = [pool.submit(_chat, faulty, "!tokens=80 rate=20") for _ in range(2)]
-        until(lambda: faulty.job(made[0])["state"] == "in_progress", 30)
-        old = faulty.kill("redis")
-        shutil.rmtree(data / "appendonlydir")
-        faulty.restarted("redis", old)
-        streams = [future.result(90) for future in following + chatting]
-    ended = all_ended(faulty, made)
-    assert Counter(job["state"] for job in ended) == {"completed": 40}
-    assert answers(ended) == {(tokens(80), 80): 40}
-    for stream in streams:
-        assert text_of(stream) == tokens(80)
-        assert numbers(stream) == list(range(1, len(numbers(stream)) + 1))
-
-
 def test_a_stream_that_the_api_took_along_is_rejoined(faulty: Stack):
     """Both parts together are, byte for byte, what is stored."""
     seen: list[Event] = []
@@ -117,8 +95,3 @@ def test_a_stream_that_the_api_took_along_is_rejoined(faulty: Stack):
     assert text_of(seen + rest) == tokens(60)
     assert rest[-1].event == "end"
     assert "".join(event.raw for event in seen + rest) == "".join(event.raw for event in faulty.follow(job_id))
-
-
-def _chat(stack: Stack, text: str) -> list[Event]:
-    with stack.streamed(text) as response:
-        return list(events(response))
