@@ -217,6 +217,53 @@ def test_a_wrong_key(stack):
     assert (caught.value.code, caught.value.type) == ("invalid_api_key", "authentication_error")
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}, "response_format"),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#/nowhere"}}}, "response_format"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_only_the_engine_can_refuse(client, fields, param, stream):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, response_format=fields, stream=stream)
+    assert caught.value.param == param
+
+
+def test_a_request_made_twice_is_made_once(client):
+    key = {"Idempotency-Key": uuid4().hex}
+    create = client.chat.completions.with_raw_response.create
+    first, again = (create(model=MODEL, messages=said(FRANCE), extra_headers=key) for _ in range(2))
+    assert first.parse() == again.parse()
+    assert (first.headers.get("idempotent-replayed"), again.headers["idempotent-replayed"]) == (None, "true")
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
+        ask(client, "Hello!", extra_headers=key)
+    assert (caught.value.code, caught.value.param) == ("idempotency_key_reused", "Idempotency-Key")
+
+
+def test_stored_completions(client):
+    mark = uuid4().hex
+    made = ask(client, store=True, metadata={"mark": mark})
+    stored = client.chat.completions
+    (listed,) = stored.list(metadata={"mark": mark})
+    assert listed.id == stored.retrieve(made.id).id == made.id
+    assert stored.retrieve(made.id).choices == made.choices
+    assert [message.content for message in stored.messages.list(made.id)] == [FRANCE]
+    assert stored.update(made.id, metadata={"mark": "other"}).metadata == {"mark": "other"}
+    assert list(stored.list(metadata={"mark": mark})) == []
+    assert stored.delete(made.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        stored.retrieve(made.id)
+
+
+def test_an_answer_in_the_background(client):
+    made = ask(client, extra_body={"background": True})
+    assert made.to_dict()["status"] in {"queued", "in_progress"}
+    until(lambda: client.chat.completions.retrieve(made.id).to_dict()["status"] == "completed", 60)
+    assert client.chat.completions.retrieve(made.id).choices[0].message.content == PARIS
+
+
 def test_what_comes_with_an_answer(client):
     raw = client.chat.completions.with_raw_response.create(
         model=MODEL, messages=said(FRANCE), extra_headers={"x-request-id": "mine-4711"}
@@ -308,7 +355,8 @@ def test_what_is_another_accounts_is_not_there(stack, client, other, hooks):
     named = {"messages": said(FRANCE), "conversation_id": conversation_id}
     assert other.post("/v1/chat/completions", json=named).json()["error"]["param"] == "conversation_id"
     for path in ("/v1/jobs", "/v1/conversations", "/v1/replays", "/v1/webhook_deliveries"):
-        assert other.get(path).json()["data"] == [], path
+        theirs = {row["id"] for row in other.get(path).json()["data"]}
+        assert theirs.isdisjoint(row["id"] for row in stack.listed(path)), path
     assert other.get("/v1/webhook-secret").json() != stack.http.get("/v1/webhook-secret").json()
 
 

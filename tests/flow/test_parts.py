@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx2
 import pytest
 
 from tests.flow.engine import answers, tokens
@@ -93,20 +92,17 @@ def test_the_object_store_may_be_away(production: Stack, parts: Production):
 
 def test_a_database_that_stays_away_is_said_so(production: Stack, parts: Production):
     """Within the patience that a caller has, and with advice when to come back."""
+    body = {"messages": said("!tokens=3")}
     parts.database.stop()
-    try:
-        answer = production.http.post("/v1/jobs", json={"messages": said("!tokens=3")}, timeout=40)
-        ready = production.http.get("/ready", timeout=40)
-    finally:
-        parts.database.start()
-    assert _refusal(answer) == (503, "service_unavailable")
-    assert (ready.status_code, ready.json()["database"]) == (503, False)
-    assert production.ended(production.submit("!tokens=3"))["state"] == "completed"
-
-
-def _refusal(answer: httpx2.Response) -> tuple[int, str]:
+    with ThreadPoolExecutor(2) as pool:
+        asked = pool.submit(production.http.post, "/v1/jobs", json=body)
+        looked = pool.submit(production.http.get, "/ready")
+        answer, ready = asked.result(60), looked.result(60)
+    parts.database.start()
+    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "service_unavailable")
     assert int(answer.headers["retry-after"]) <= 120
-    return answer.status_code, answer.json()["error"]["type"]
+    assert (ready.status_code, ready.json()) == (503, {"database": False, "redis": True})
+    assert production.ended(production.submit("!tokens=3"))["state"] == "completed"
 
 
 def _chat(stack: Stack, text: str) -> list[Event]:

@@ -59,7 +59,9 @@ def cut_all(url):
 
 
 @only_postgres
-async def test_connections_that_were_cut_are_made_anew(database, database_url, migrated):
+async def test_connections_that_were_cut_are_made_anew(database, database_url, migrated, monkeypatch):
+    """Before anything is asked of them: nobody has to run again."""
+    monkeypatch.setattr(module, "PATIENCE_S", -1)
     migrated.engine.dispose()
     await database.write(add("a"))
     await database.read(names)
@@ -144,6 +146,30 @@ async def test_several_processes_write_at_once(database, database_url):
     assert [await asyncio.wait_for(other.wait(), 3 * WITHIN_S) for other in others] == [0, 0]
     expected = sorted(f"{name} {number:03}" for name in ("one", "two", "here") for number in range(WRITES))
     assert await database.read(names) == expected
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+async def test_a_verb_that_looks_before_it_writes_is_not_overtaken(database, database_url):
+    """It has the file to itself from its beginning; else it would have seen an old state, and SQLite would refuse its write."""
+    other = Database(database_url)
+    other.open()
+    looked, go_on, runs = threading.Event(), threading.Event(), []
+
+    def look_and_write(session):
+        runs.append(names(session))
+        looked.set()
+        assert go_on.wait(WITHIN_S)
+        return add("slow")(session)
+
+    slow = asyncio.create_task(database.write(look_and_write))
+    await asyncio.to_thread(looked.wait, WITHIN_S)
+    quick = asyncio.create_task(other.write(add("quick")))
+    done, _ = await asyncio.wait({quick}, timeout=0.1)
+    go_on.set()
+    assert not done
+    assert await asyncio.gather(slow, quick) == ["slow", "quick"]
+    assert runs == [[]]
+    await asyncio.to_thread(other.close)
 
 
 @only_postgres

@@ -7,7 +7,9 @@ from models.errors import KINDS, QueueFull, TramError, from_json
 
 
 def every(root=TramError):
-    return {root, *(kind for child in root.__subclasses__() for kind in every(child))}
+    """Those of floor 1: what other floors add is theirs, and is kept in no row."""
+    found = {root, *(kind for child in root.__subclasses__() for kind in every(child))}
+    return {kind for kind in found if kind.__module__ == errors.__name__}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.values(), key=lambda kind: kind.__name__))
