@@ -4,7 +4,7 @@ Relies on a node and a claim; writes only to the job's token stream.  It does no
 answer can end is an `Outcome`, which `workers.generate` writes down.
 
 A later attempt finds in the stream what its predecessors have sent.  Where that can be continued (one choice of plain text, on
-SGLang) the engine is given the text to go on from; else the attempt begins anew at number 1, which tells followers so.
+SGLang) the engine is given the text to go on from; else followers are told that what they have is void, and it begins anew.
 """
 
 import asyncio
