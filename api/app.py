@@ -17,15 +17,12 @@ from api import errors
 from api.deps import State
 from api.middleware import RequestId
 from api.routes import chat, completions, conversations, health, jobs, models, replays, webhooks
-from infra import redis
-from infra.broker import Publisher, celery_app
-from infra.database import Database
+from infra import stores
 from infra.engine.choice import served_card
 from infra.engine.tokenizer import counter_for
-from infra.objects import open_store
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
-from infra.token_stream import TokenReader, TokenWriter
+from infra.token_stream import TokenReader
 from models.errors import InvalidRequest, NotFound, TramError
 
 log = logging.getLogger(__name__)
@@ -59,28 +56,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def opened(settings: Settings) -> AsyncIterator[State]:
     """Everything a route may use; closed in the reverse order, whatever happens."""
     card = await served_card(model=settings.model, engine_url=settings.engine_url, engine_model=settings.engine_model)
-    async with AsyncExitStack() as stack:
-        database = Database(settings.database)
-        database.open()
-        stack.callback(database.close)
-        connection = redis.client(settings.redis)
-        stack.push_async_callback(connection.aclose)
-        reader, writer = TokenReader(connection), TokenWriter(connection)
-        objects = open_store(settings.objects)
-        for part in (reader, writer, objects):
-            await part.open()
-            stack.push_async_callback(part.close)
-        publisher = Publisher(celery_app(settings.redis))
-        publisher.start()
-        stack.callback(publisher.close)
+    async with stores.opened(**settings.stores) as held, AsyncExitStack() as stack:
+        reader = TokenReader(held.redis)
+        await reader.open()
+        stack.push_async_callback(reader.close)
         yield State(
             settings=settings,
-            database=database,
-            redis=connection,
+            database=held.database,
+            redis=held.redis,
             reader=reader,
-            writer=writer,
-            publisher=publisher,
-            objects=objects,
+            writer=held.stream,
+            publisher=held.publisher,
+            objects=held.objects,
             card=card,
             counter=counter_for(card),
         )

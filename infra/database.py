@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+import orjson
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
@@ -161,14 +162,18 @@ def _resolve(told: list[_Ended]) -> None:
 
 
 def connect(url: str, *, begin: str, connections: int) -> Engine:
+    pool: dict[str, Any] = {"pool_size": connections, "max_overflow": 0, "json_serializer": _json}
     if url.startswith("sqlite"):
-        engine = create_engine(url, pool_size=connections, max_overflow=0, connect_args={"check_same_thread": False})
+        engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
-    return create_engine(
-        url, pool_size=connections, max_overflow=0, pool_pre_ping=True, connect_args={"connect_timeout": 5}
-    )
+    return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, **pool)
+
+
+def _json(value: Any) -> str:
+    """In plain UTF-8: SQLite does not find a key that is written with escapes."""
+    return orjson.dumps(value).decode()
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:

@@ -88,6 +88,11 @@ class Settings(BaseSettings):
         return self.objects_url or f"file:{self.data_dir.absolute() / 'objects'}"
 
     @property
+    def stores(self) -> dict[str, str]:
+        """The addresses `infra.stores` opens."""
+        return {"database_url": self.database, "redis_url": self.redis, "objects_url": self.objects}
+
+    @property
     def engine_environment(self) -> Path:
         """SGLang's pins are its own, so is its environment: `.venv-engine` beside `.venv`."""
         prefix = Path(sys.prefix)

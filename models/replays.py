@@ -60,7 +60,9 @@ def find(session: Session, account_id: str, replay_id: str) -> Replay | None:
 
 
 def pairs(session: Session, replay_id: str) -> list[Pair]:
-    again = session.scalars(select(Job).where(Job.replay_id == replay_id).order_by(Job.id)).all()
+    # In the order of the recorded turns: those that ask again were made at once, so their own ids tell none.
+    rows = select(Job).where(Job.replay_id == replay_id).order_by(Job.source_job_id, Job.id)
+    again = session.scalars(rows).all()
     names = [job.source_job_id for job in again if job.source_job_id]
     sources = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(names)))}
     answers = transcripts.answers_of(session, [*names, *(job.id for job in again)])

@@ -130,7 +130,9 @@ def _parent(session: Session, job: Row[Any]) -> _Parent | None:
     said = {job.chain[n]: n for n, message in enumerate(job.messages) if message["role"] == "assistant"}
     best: tuple[int, bool, str, str] | None = None
     for names in _batches(list(said)):
-        for row in session.execute(_ANSWERED, {"hashes": names, "owner": job.account_id}):
+        for row in session.execute(_ANSWERED, {"hashes": names}):
+            if row.account_id != job.account_id:
+                continue  # accounts may be given one salt, and then have hashes in common
             candidate = (said[row.hash], not row.replay, row.job_id, row.conversation_id)
             best = candidate if best is None else max(best, candidate)
     return None if best is None else _Parent(best[2], best[3])
@@ -204,12 +206,12 @@ _DEEPEST = select(func.max(_MESSAGES.c.depth)).where(_MESSAGES.c.hash.in_(bindpa
 _SALT = (
     select(_ACCOUNTS.c.salt).where(_ACCOUNTS.c.id == bindparam("account_id")).with_for_update(read=True, key_share=True)
 )
-# The owner is asked for because accounts may be given one salt, and then have hashes in common.
+# The owner is told, not asked for: SQLite would rather go through all conversations of the account than by the hashes.
 _ANSWERED = (
-    select(_ANSWERS.c.hash, _ANSWERS.c.job_id, _TURNS.c.conversation_id, _TURNS.c.replay)
+    select(_ANSWERS.c.hash, _ANSWERS.c.job_id, _TURNS.c.conversation_id, _TURNS.c.replay, _CONVERSATIONS.c.account_id)
     .join(_TURNS, _TURNS.c.job_id == _ANSWERS.c.job_id)
     .join(_CONVERSATIONS, _CONVERSATIONS.c.id == _TURNS.c.conversation_id)
-    .where(_ANSWERS.c.hash.in_(bindparam("hashes", expanding=True)), _CONVERSATIONS.c.account_id == bindparam("owner"))
+    .where(_ANSWERS.c.hash.in_(bindparam("hashes", expanding=True)))
 )
 _TOUCHED = (
     _CONVERSATIONS.update()

@@ -21,7 +21,7 @@ from infra.engine.environment import problem
 from infra.ports import free_port
 from infra.settings import Settings
 
-pytest_plugins = ["tests.plugins.databases"]
+pytest_plugins = ["tests.plugins.databases", "tests.plugins.scheduling"]
 
 START_S = 100.0  # 12 s on idle cores, 50 s on crowded ones
 PAUSE_S = 0.2

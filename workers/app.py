@@ -9,14 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from celery import signals
 
-from infra import redis
-from infra.broker import Publisher, TaskName, celery_app
-from infra.database import Database
+from infra import stores
+from infra.broker import TaskName, celery_app
 from infra.engine.client import EngineClient
-from infra.objects import open_store
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
-from infra.token_stream import TokenWriter
 from workers.generate import generate
 from workers.node import Node, watched
 from workers.pool import prepare
@@ -33,21 +30,11 @@ def _set_up_logging(**_: object) -> None:
 
 @asynccontextmanager
 async def lifespan() -> AsyncIterator[Node]:
-    async with AsyncExitStack() as stack:
-        database = Database(settings.database)
-        database.open()
-        stack.callback(database.close)
-        connection = redis.client(settings.redis)
-        stack.push_async_callback(connection.aclose)
-        stream, objects = TokenWriter(connection), open_store(settings.objects)
+    async with stores.opened(**settings.stores) as held, AsyncExitStack() as stack:
         engine = EngineClient(settings.engine_url, settings.engine_model)
-        for part in (stream, objects, engine):
-            await part.open()
-            stack.push_async_callback(part.close)
-        publisher = Publisher(celery_app(settings.redis))
-        publisher.start()
-        stack.callback(publisher.close)
-        node = Node(database, connection, stream, objects, engine, publisher)
+        await engine.open()
+        stack.push_async_callback(engine.close)
+        node = Node(held.database, held.redis, held.stream, held.objects, engine, held.publisher)
         yield await stack.enter_async_context(watched(node))
 
 

@@ -16,10 +16,10 @@ from functools import partial
 
 from redis.asyncio import Redis
 
-from infra import redis
-from infra.broker import Publisher, TaskName, celery_app, depth
+from infra import redis, stores
+from infra.broker import Publisher, TaskName, depth
 from infra.database import Database
-from infra.objects import ObjectStore, open_store
+from infra.objects import ObjectStore
 from infra.outbound import Outbound
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
@@ -135,23 +135,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Upkeep]:
-    async with AsyncExitStack() as stack:
-        database = Database(settings.database)
-        database.open()
-        stack.callback(database.close)
-        connection = redis.client(settings.redis)
-        stack.push_async_callback(connection.aclose)
-        stream, objects = TokenWriter(connection), open_store(settings.objects)
+    async with stores.opened(**settings.stores) as held, AsyncExitStack() as stack:
         outbound = Outbound(settings.webhook_networks)
-        for part in (stream, objects, outbound):
-            await part.open()
-            stack.push_async_callback(part.close)
-        publisher = Publisher(celery_app(settings.redis))
-        publisher.start()
-        stack.callback(publisher.close)
-        deliverer = Deliverer(database, objects, outbound, settings.url)
+        await outbound.open()
+        stack.push_async_callback(outbound.close)
+        deliverer = Deliverer(held.database, held.objects, outbound, settings.url)
         stack.push_async_callback(deliverer.close)
-        yield Upkeep(database, connection, stream, objects, publisher, deliverer)
+        yield Upkeep(held.database, held.redis, held.stream, held.objects, held.publisher, deliverer)
 
 
 async def _sweeping(upkeep: Upkeep, sweep: Sweep, every_s: float) -> None:

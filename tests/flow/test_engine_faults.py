@@ -4,6 +4,7 @@ import http.client
 import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -150,11 +151,18 @@ def test_a_worker_told_to_stop_hands_back_what_it_cannot_end(tram: Stack):
     assert answers([tram.job(job_id)]) == {(tokens(80), 80): 1}
 
 
-def test_a_job_outlives_its_worker(tram: Stack):
+def test_a_job_outlives_its_worker_and_its_stream_goes_on(tram: Stack):
     before = tram.engine.state()["tokens"]
-    made = [tram.submit("!tokens=40 rate=20") for _ in range(4)]
-    tram.engine.wait(min_tokens=before + 40)
-    tram.restarted("worker", tram.kill("worker"))
-    jobs = [tram.ended(job_id) for job_id in made]
+    made = [tram.submit("!tokens=60 rate=20") for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        following = [pool.submit(tram.follow, job_id) for job_id in made]
+        tram.engine.wait(min_tokens=before + 60)
+        tram.restarted("worker", tram.kill("worker"))
+        streams = [future.result(60) for future in following]
+    for stream in streams:
+        assert text_of(stream) == tokens(60)
+        assert numbers(stream) == list(range(1, len(stream) + 1))
+        assert {event.id.partition("-")[0] for event in stream} == {"1", "2"}
+    jobs = [tram.job(job_id) for job_id in made]
     assert {(job["state"], job["attempt"]) for job in jobs} == {("completed", 2)}
-    assert answers(jobs) == {(tokens(40), 40): 4}
+    assert answers(jobs) == {(tokens(60), 60): 3}

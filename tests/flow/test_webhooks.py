@@ -74,33 +74,27 @@ def test_each_end_has_its_event(tram: Stack, hooks: Hooks, script, kind):
     assert len(hooks.seen) == 1
 
 
-def test_a_receiver_that_was_down_hears_of_it_later(tram: Stack, hooks: Hooks):
-    """The schedule's first step is 5 s; the same bytes, the same id, a signature of its own."""
-    hooks.script(Reply(503, b"not now"))
-    job_id = tram.submit("!tokens=3", webhook_url=hooks.url)
-    first = hooks.sent()[0]
-    hooks.down()
-    hooks.up()
-    again = hooks.sent(2)[1]
-    assert (first.body, first.headers["webhook-id"]) == (again.body, again.headers["webhook-id"])
-    assert int(again.headers["webhook-timestamp"]) >= int(first.headers["webhook-timestamp"]) + 3
-    tried = settled(tram, job_id, "delivered")["attempts"]
-    assert [(one["number"], one["status"], one["response_excerpt"]) for one in tried] == [
+def test_what_failed_is_tried_again(tram: Stack):
+    """After 5 s: what was refused, what nobody took, and what was redirected, which is an answer and not an order."""
+    with Hooks() as refusing, Hooks() as redirecting, Hooks() as absent:
+        refusing.script(Reply(503, b"not now"))
+        redirecting.script(Reply(307, headers={"Location": redirecting.url.replace("/hook", "/elsewhere")}))
+        absent.down()
+        made = [tram.submit("!tokens=3", webhook_url=hooks.url) for hooks in (refusing, redirecting, absent)]
+        until(lambda: any(row["attempts"] for row in deliveries(tram, made[2])), 30)
+        absent.up()
+        refused, redirected, missed = (settled(tram, job_id, "delivered")["attempts"] for job_id in made)
+        first, again = refusing.seen
+        paths = {sent.path for sent in redirecting.seen}
+    assert [(one["number"], one["status"], one["response_excerpt"]) for one in refused] == [
         (1, 503, "not now"),
         (2, 204, ""),
     ]
-
-
-def test_a_receiver_that_is_not_there_is_tried_again(tram: Stack, hooks: Hooks):
-    hooks.down()
-    job_id = tram.submit("!tokens=3", webhook_url=hooks.url)
-    until(lambda: [row["attempts_made"] for row in deliveries(tram, job_id)] == [1], 30)
-    until(lambda: deliveries(tram, job_id)[0]["attempts"], 30)
-    hooks.up()
-    hooks.sent()
-    first, second = settled(tram, job_id, "delivered")["attempts"]
-    assert (first["status"], second["status"]) == (None, 204)
-    assert first["error"]
+    assert (first.body, first.headers["webhook-id"]) == (again.body, again.headers["webhook-id"])
+    assert int(again.headers["webhook-timestamp"]) >= int(first.headers["webhook-timestamp"]) + 3
+    assert ([one["status"] for one in redirected], paths) == ([307, 204], {"/hook"})
+    assert [one["status"] for one in missed] == [None, 204]
+    assert missed[0]["error"]
 
 
 def test_410_stops_it(tram: Stack, hooks: Hooks):
@@ -108,14 +102,6 @@ def test_410_stops_it(tram: Stack, hooks: Hooks):
     row = settled(tram, tram.submit("!tokens=3", webhook_url=hooks.url), "failed")
     assert (row["attempts_made"], row["next_attempt_at"]) == (1, None)
     assert len(hooks.seen) == 1
-
-
-def test_a_redirect_is_an_answer_not_an_order(tram: Stack, hooks: Hooks):
-    hooks.script(Reply(307, headers={"Location": hooks.url.replace("/hook", "/elsewhere")}))
-    job_id = tram.submit("!tokens=3", webhook_url=hooks.url)
-    tried = settled(tram, job_id, "delivered")["attempts"]
-    assert [one["status"] for one in tried] == [307, 204]
-    assert {sent.path for sent in hooks.seen} == {"/hook"}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "10.0.0.1", "169.254.169.254", "[::1]", "0x7f000001"])

@@ -20,7 +20,6 @@ from tests.models.conftest import (
     ended,
     new_job,
     overlapping,
-    plan_of,
     row,
     running,
     said,
@@ -183,11 +182,3 @@ def test_a_turn_that_ends_while_the_one_before_it_is_deleted_is_whole(engine, de
         assert told(session, second) == HISTORY
         assert session.get(Turn, first) is None
         assert session.get(Conversation, session.get_one(Turn, second).conversation_id) is not None
-
-
-def test_what_still_needs_a_message_is_found_by_indexes(session, account):
-    """Else every deletion would read every message there is, and everybody's writes would wait for it."""
-    name = session.get_one(Turn, asked(session, account, HISTORY, "d")).prompt
-    plan = plan_of(session, partial(deletions._needed, name=name))
-    for index in ("ix_messages_parent", "ix_turns_prompt", "ix_answers_hash"):
-        assert index in plan

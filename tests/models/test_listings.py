@@ -62,6 +62,15 @@ def test_a_list_can_be_narrowed(session, account):
     assert walked(session, Job, account, 2, Job.state == JobState.COMPLETED) == sorted(done, reverse=True)
 
 
+@pytest.mark.parametrize("key", ["topic", "a.b", "a[0]", "$", "", "0", "a'b", "%s", "ä", "\U0001f44b"])
+@pytest.mark.parametrize("value", ["x", "", "ä'\"\\\U0001f44b"])
+def test_a_list_can_be_narrowed_by_metadata(session, account, key, value):
+    wanted = submitted(session, account, meta={key: value, "other": "x"})
+    for meta in ({}, {key: value + "?"}, {"another": value}):
+        submitted(session, account, meta=meta)
+    assert walked(session, Job, account, 5, Job.meta[key].as_string() == value) == [wanted]
+
+
 def test_a_page_behind_an_id_that_is_gone_goes_on_from_its_place(session, account):
     jobs = sorted(submitted(session, account) for _ in range(4))
     here = page(session, Job, account, Window(after=jobs[2][:-1], ascending=True))

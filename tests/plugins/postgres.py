@@ -97,6 +97,7 @@ def main(folder: str) -> None:
         cluster.start()
         print(cluster.url(), flush=True)  # noqa: T201 - what its starter waits for
         sys.stdin.read()
+        sys.stdin.close()  # who comes now finds nobody at the pipe's other end, and starts another
         cluster.stop()
     finally:
         shutil.rmtree(folder)
