@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from models.errors import Unavailable
@@ -36,6 +36,7 @@ BATCH = 128
 READERS = 4
 _BUSY_MS = 10_000  # SQLite: other processes hold the write lock for milliseconds
 _PAUSE_S = 0.2
+_PASSING = ("08", "40", "53", "57P")  # SQLSTATE: connection, rollback (as of a deadlock), resources, shutdown
 
 
 @dataclass(slots=True)
@@ -126,7 +127,7 @@ def _patiently(once: Callable[[], T]) -> T:
     while True:
         try:
             return once()
-        except (OperationalError, InterfaceError, DBAPIError) as error:
+        except DBAPIError as error:
             if not _away(error):
                 raise
             if time.monotonic() > give_up:
@@ -136,9 +137,12 @@ def _patiently(once: Callable[[], T]) -> T:
 
 
 def _away(error: DBAPIError) -> bool:
+    """Whether the same might succeed a moment later: the connection was lost or not to be had, or others stood in the way."""
     if isinstance(error.orig, sqlite3.OperationalError):
         return "locked" in str(error.orig)
-    return error.connection_invalidated or isinstance(error, OperationalError)
+    if error.connection_invalidated or (error.statement is None and isinstance(error, OperationalError)):
+        return True
+    return (getattr(error.orig, "sqlstate", None) or "").startswith(_PASSING)
 
 
 def _tell(ended: list[_Ended]) -> None:

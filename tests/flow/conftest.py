@@ -24,8 +24,13 @@ def column(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def tram(column: str, request: pytest.FixtureRequest) -> Stack:
-    return request.getfixturevalue(column)
+def tram(column: str, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    shared: Stack = request.getfixturevalue(column)
+    shared.engine.wait(running=0)
+    yield shared
+    for state in ("queued", "in_progress"):  # of a test that has failed
+        for job in shared.listed("/v1/jobs", state=state):
+            shared.http.delete(f"/v1/jobs/{job['id']}")
 
 
 @pytest.fixture(scope="session")

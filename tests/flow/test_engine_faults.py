@@ -16,11 +16,6 @@ WEATHER = [{"type": "function", "function": {"name": "weather", "parameters": {"
 ABORT_S = 1.0
 
 
-@pytest.fixture(autouse=True)
-def _quiet(tram: Stack):
-    tram.engine.wait(running=0)
-
-
 def test_a_connection_that_breaks_twice_is_not_noticed(tram: Stack):
     job_id = tram.submit("!tokens=12 fail_after=5 rate=50")
     stream = tram.follow(job_id)

@@ -1,8 +1,11 @@
 """What survives when a process dies?  Each fault is one process killed while jobs run; nothing accepted is lost."""
 
 import signal
+import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 
 import httpx2
 import pytest
@@ -64,6 +67,29 @@ def test_jobs_finish_after_a_restart_of_everything(faulty: Stack, how: str):
     assert faulty.job(before["id"]) == before
 
 
+def test_a_worker_that_dies_when_all_is_said(faulty: Stack):
+    """Between its last word and the row: the next one has nothing to add, and counts what was said."""
+    job_id = faulty.submit("!tokens=40 rate=20")
+    path = f"/v1/jobs/{job_id}/events"
+    options = {"stream_options": {"include_usage": True}}
+    with faulty.streamed("!tokens=40 rate=20", **options) as chatting, faulty.http.stream("GET", path) as following:
+        chat, stream = events(chatting), events(following)
+        faulty.engine.wait(running=2)
+        with _nobody_writes(faulty):
+            said = _up_to('"stop"', stream), _up_to('"usage":{', chat)
+            old = faulty.kill("worker")
+        seen, heard = said[0] + list(stream), said[1] + list(chat)
+    faulty.restarted("worker", old)
+    assert text_of(seen) == text_of(heard) == tokens(40)
+    assert numbers(seen) == list(range(1, len(seen) + 1))
+    assert [event.data for event in heard[len(said[1]) :]] == ["[DONE]"]
+    jobs = [faulty.job(name) for name in (job_id, chatting.headers["x-tram-job"])]
+    assert {(job["state"], job["attempt"]) for job in jobs} == {("completed", 2)}
+    assert answers(jobs) == {(tokens(40), 40): 2}
+    assert jobs[0]["usage"]["prompt_tokens"] == jobs[1]["usage"]["prompt_tokens"] > 0
+    assert jobs[1]["usage"] == heard[-2].chunk["usage"]
+
+
 def test_a_stream_that_the_api_took_along_is_rejoined(faulty: Stack):
     """Both parts together are, byte for byte, what is stored."""
     seen: list[Event] = []
@@ -78,3 +104,19 @@ def test_a_stream_that_the_api_took_along_is_rejoined(faulty: Stack):
     assert text_of(seen + rest) == tokens(60)
     assert rest[-1].event == "end"
     assert "".join(event.raw for event in seen + rest) == "".join(event.raw for event in faulty.follow(job_id))
+
+
+@contextmanager
+def _nobody_writes(stack: Stack) -> Iterator[None]:
+    """Holds the database's one lock: what has been said cannot be written down."""
+    path = stack.folder / "data" / "tramontane.db"
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def _up_to(words: str, stream: Iterator[Event]) -> list[Event]:
+    seen = [next(stream)]
+    while words not in seen[-1].data:
+        seen.append(next(stream))
+    return seen

@@ -37,7 +37,6 @@ def lose_redis(tram: Stack, column: str, request: pytest.FixtureRequest) -> Call
 
 def test_redis_may_lose_everything(tram: Stack, lose_redis: Callable[[Callable[[], None]], None]):
     """With jobs queued, jobs running, and streams open at both doors; what comes while it is away is accepted."""
-    tram.engine.wait(running=0)
     with ThreadPoolExecutor(8) as pool:
         chatting = [pool.submit(_chat, tram, "!tokens=80 rate=20") for _ in range(2)]
         tram.engine.wait(running=2)

@@ -10,6 +10,7 @@ from tempfile import mkdtemp
 
 import pytest
 from sqlalchemy import create_engine, select, text, update
+from sqlalchemy.exc import OperationalError
 
 from infra import database as module
 from infra.database import Database
@@ -170,6 +171,15 @@ async def test_a_verb_that_looks_before_it_writes_is_not_overtaken(database, dat
     assert await asyncio.gather(slow, quick) == ["slow", "quick"]
     assert runs == [[]]
     await asyncio.to_thread(other.close)
+
+
+@only_postgres
+async def test_a_statement_that_cannot_even_be_sent_holds_nobody_up(database):
+    """It fails as a lost connection does, in Postgres' words, but will not succeed a moment later."""
+    too_many = select(Account.id).where(Account.id.in_([str(number) for number in range(70_000)]))
+    for run in (database.read, database.write):
+        with pytest.raises(OperationalError):
+            await asyncio.wait_for(run(lambda session: session.execute(too_many)), module.PATIENCE_S / 2)
 
 
 @only_postgres

@@ -33,13 +33,13 @@ def new_replay(account, turns, name="rpl_1", **changes):
 
 
 def again(session, account, sources, name="rpl_1"):
-    """A replay of these jobs, whose own jobs wait."""
+    """A replay of these jobs, whose own jobs wait; made at once, they sort as chance will have it."""
     made = [
         new_job(
             session,
             account,
             [said("a")],
-            id=f"job_{100 + number:026}",
+            id=f"job_{100 - number:026}",
             door=Door.REPLAY,
             replay_id=name,
             source_job_id=source,

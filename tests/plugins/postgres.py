@@ -64,7 +64,9 @@ class Cluster:
     def _program(self, name: str, *options: str) -> "subprocess.Popen[bytes]":
         command = [self._bin / name, "-D", self._data, *options]
         with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, **self._as)
+            return subprocess.Popen(
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._as
+            )
 
     def _is_ready(self) -> bool:
         """The last line of the file in which a server tells of itself."""
