@@ -7,12 +7,15 @@ run again after a rollback (`infra.database` batches them), so they touch nothin
 Times are Unix milliseconds, handed in.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
-from sqlalchemy import Row, Table, Update, bindparam, case, func, literal, or_, select, update
+from sqlalchemy import Executable, Row, Table, Update, bindparam, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from models.deliveries import announce
@@ -20,6 +23,8 @@ from models.lifecycle import FINAL, TRANSITIONS, JobState
 from models.tables.base import Milliseconds
 from models.tables.jobs import Door, Job
 from models.transcripts import JOB_FACTS, Spoken, record
+
+log = logging.getLogger(__name__)
 
 LEASE_MS = 12_000
 """How long a silent worker keeps its jobs; with a sweep each second they run again within 15 s."""
@@ -29,9 +34,6 @@ FORGET_MS = 3_600_000
 """How long the answer of a job with `store: false` can be fetched, if no webhook takes it earlier."""
 PUBLISH_DOUBT_MS = 10_000
 """After this long in the queue, `upkeep` asks whether the broker still holds the message."""
-
-DOUBT_MOST_MS = 30_000
-"""A message that a dying worker took along is missed for this long at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def submit(session: Session, jobs: Iterable[NewJob]) -> None:
         | {"state": JobState.QUEUED, "attempt": 1, "publish_due_ms": job.created_ms + PUBLISH_DOUBT_MS}
         for job in jobs
     ]
-    session.execute(_SUBMITTED, rows)
+    session.execute(_SUBMITTED[session.get_bind().dialect.name], rows)
 
 
 def claim(session: Session, job_id: str, worker: str, now_ms: int) -> Claimed | None:
@@ -166,8 +168,7 @@ def reclaim(session: Session, now_ms: int, error: dict[str, Any], limit: int = 5
     """Jobs whose worker fell silent: each to its queue again, or failed when it has used up its attempts."""
     lost = select(Job.id, Job.attempt).where(Job.state == JobState.IN_PROGRESS, Job.lease_until_ms < now_ms)
     rows = session.execute(lost.limit(limit).with_for_update()).all()  # a lease renewed meanwhile is no longer lost
-    moved = [hand_back(session, row.id, row.attempt, now_ms, error) for row in rows]
-    return [move for move in moved if move is not None]
+    return _each(session, [partial(hand_back, session, row.id, row.attempt, now_ms, error) for row in rows])
 
 
 def cancel(session: Session, account_id: str, job_id: str, now_ms: int) -> Moved | None:
@@ -191,31 +192,7 @@ def expire_queued(session: Session, now_ms: int, error: dict[str, Any], limit: i
     """Queued jobs past their deadline never touch the GPU."""
     late = select(Job.id).where(Job.state == JobState.QUEUED, Job.deadline_ms <= now_ms).limit(limit)
     ending = Ending(JobState.EXPIRED, now_ms, error=error)
-    ended = [_end(session, job_id, JobState.QUEUED, ending) for job_id in session.scalars(late).all()]
-    return [move for move in ended if move is not None]
-
-
-def doubtful(session: Session, now_ms: int, *, everything: bool = False, limit: int = 1000) -> list[Moved]:
-    """Queued jobs, oldest first, whose message the broker may have lost; or all of them, when it is known to have lost all."""
-    rows = select(Job.id, Job.attempt, Job.queue, Job.state).where(Job.state == JobState.QUEUED)
-    if not everything:
-        rows = rows.where(Job.publish_due_ms <= now_ms).limit(limit)
-    return [Moved(*row) for row in session.execute(rows.order_by(Job.publish_due_ms))]
-
-
-def waiting(session: Session) -> Counter[str]:
-    """How many jobs wait, by queue."""
-    rows = select(Job.queue, func.count().label("jobs")).where(Job.state == JobState.QUEUED).group_by(Job.queue)
-    return Counter({row.queue: row.jobs for row in session.execute(rows)})
-
-
-def reassured(session: Session, ids: Collection[str], now_ms: int) -> None:
-    """The broker holds these messages (again): doubt them anew later, the old ones less often."""
-    now = literal(now_ms, Milliseconds)  # else Postgres takes it for an INTEGER, and it is none
-    half = (now - Job.created_ms) // 2
-    again = case((half < PUBLISH_DOUBT_MS, PUBLISH_DOUBT_MS), (half > DOUBT_MOST_MS, DOUBT_MOST_MS), else_=half)
-    step = update(Job).where(Job.id.in_(ids), Job.state == JobState.QUEUED)
-    session.execute(step.values(publish_due_ms=now + again))
+    return _each(session, [partial(_end, session, job, JobState.QUEUED, ending) for job in session.scalars(late).all()])
 
 
 def forget(session: Session, now_ms: int, limit: int = 500) -> list[str]:
@@ -229,6 +206,18 @@ def forget(session: Session, now_ms: int, limit: int = 500) -> list[str]:
 
 def find(session: Session, account_id: str, job_id: str) -> Job | None:
     return session.scalar(select(Job).where(Job.id == job_id, Job.account_id == account_id, Job.deleted_ms.is_(None)))
+
+
+def _each(session: Session, steps: Sequence[Callable[[], Moved | None]]) -> list[Moved]:
+    """Each step by itself: one job that cannot be moved must not hold up the others, this round and every round."""
+    moved = []
+    for step in steps:
+        try:
+            with session.begin_nested():
+                moved.append(step())
+        except (SQLAlchemyError, ValueError, TypeError, AssertionError):
+            log.exception("a job could not be moved; the next round tries again")
+    return [move for move in moved if move is not None]
 
 
 def _step(before: JobState, after: JobState) -> Update:
@@ -266,7 +255,11 @@ def _remains(job: Row[Any], ending: Ending) -> dict[str, Any]:
 
 # Submission, claim and end are what every job costs, so their statements are built once, and go round the ORM.
 _TABLE = cast("Table", Job.__table__)
-_SUBMITTED = _TABLE.insert()
+# A repetition after a lost answer finds its own row there.
+_SUBMITTED: dict[str, Executable] = {
+    "postgresql": postgresql.insert(_TABLE).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(_TABLE).on_conflict_do_nothing(),
+}
 _C = _TABLE.c
 _NOW = bindparam("now_ms", type_=Milliseconds)
 _allow(JobState.QUEUED, JobState.IN_PROGRESS)

@@ -22,21 +22,14 @@ class JobState(StrEnum):
     """Ended by its deadline."""
 
 
-_ENDS = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+FINAL = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.IN_PROGRESS, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}),
+    JobState.QUEUED: frozenset({JobState.IN_PROGRESS, JobState.CANCELLED, JobState.EXPIRED}),
     # Back to the queue only by reclaim, which raises the attempt number.
-    JobState.IN_PROGRESS: _ENDS | {JobState.QUEUED},
+    JobState.IN_PROGRESS: FINAL | {JobState.QUEUED},
     JobState.COMPLETED: frozenset(),
     JobState.FAILED: frozenset(),
     JobState.CANCELLED: frozenset(),
     JobState.EXPIRED: frozenset(),
 }
-
-OPEN = frozenset({JobState.QUEUED, JobState.IN_PROGRESS})
-FINAL = _ENDS
-
-
-def may_follow(before: JobState, after: JobState) -> bool:
-    return after in TRANSITIONS[before]

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+_LIMITS = {"max_tokens", "max_completion_tokens"}  # two names for one thing: an override of either is of both
 EXCERPT_CHARACTERS = 40
 """How much of both texts is shown around the first difference."""
 
@@ -39,7 +40,8 @@ def request_again(
     parameters: Mapping[str, Any], messages: list[dict[str, Any]], model: str, overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The body of the recorded request, changed where `overrides` says so (None takes a parameter away)."""
-    kept = {key: value for key, value in parameters.items() if key not in {"stream", "stream_options"}}
+    dropped = {"stream", "stream_options"} | (_LIMITS if _LIMITS & overrides.keys() else set())
+    kept = {key: value for key, value in parameters.items() if key not in dropped}
     changed = {key: value for key, value in (kept | dict(overrides)).items() if value is not None}
     return changed | {"model": model, "messages": messages}
 

@@ -171,7 +171,7 @@ def _message(
 
 
 def _answer(job: Row[Any], choice: int, name: str, spoken: Spoken) -> dict[str, Any]:
-    return {"job_id": job.id, "choice": choice, "hash": name, "finish_reason": spoken.finish_reason}
+    return {"job_id": job.id, "choice": choice, "hash": name, "finish_reason": spoken.finish_reason[:20]}
 
 
 def _held(session: Session, chain: Sequence[str]) -> int:

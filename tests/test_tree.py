@@ -31,7 +31,7 @@ COMMITS = {"infra/database.py", "infra/schema.py"}
 READS_SETTINGS = {"api/app.py", "api/cli.py", "workers/app.py", "workers/upkeep.py"}
 """The edges; everything else is handed values."""
 
-ENDING = {"begin", "begin_nested", "commit", "rollback"}
+ENDING = {"begin", "commit", "rollback"}
 
 REGISTRY = re.compile(r"(?:p[y]pi|python[h]osted|n[p]mjs|yarn[p]kg|anaconda)\.(?:org|com)|crates\.io|proxy\.golang")
 HOME = re.compile(r"/(?:home|Users|root)/[.\w]")

@@ -66,6 +66,8 @@ async def _conclude(node: Node, attempt: Attempt, outcome: Outcome) -> None:
     ending = await _ending(node, attempt, outcome, whole)
     verb = partial(jobs.finish, job_id=attempt.job.id, attempt=attempt.job.attempt, ending=ending)
     if not await _until_taken(node, verb):
+        if key := ending.result_key:  # somebody else has the job: nobody will ever ask for this
+            await node.objects.delete(key)
         return
     streamed = attempt.job.parameters.get("stream")
     with contextlib.suppress(Fenced):  # the row is written; only the line is somebody else's

@@ -24,7 +24,7 @@ from infra.outbound import Outbound
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
 from infra.token_stream import TokenWriter
-from models import idempotency, jobs
+from models import idempotency, jobs, outbox
 from models.errors import EngineLost, Expired, TramError
 from models.jobs import Moved
 from models.lifecycle import JobState
@@ -68,10 +68,10 @@ class Upkeep:
         A message too many finds nothing to claim.
         """
         fresh = await self.redis.set(redis.MARK, secrets.token_hex(8), nx=True)
-        doubtful = await self.database.read(partial(jobs.doubtful, now_ms=now_ms(), everything=bool(fresh)))
+        doubtful = await self.database.read(partial(outbox.doubtful, now_ms=now_ms(), everything=bool(fresh)))
         if not doubtful:
             return
-        waiting = await self.database.read(jobs.waiting)
+        waiting = await self.database.read(outbox.waiting)
         held = {queue: await depth(self.redis, queue) for queue in {move.queue for move in doubtful}}
         for move in doubtful:
             if held[move.queue] < waiting[move.queue]:
@@ -79,7 +79,7 @@ class Upkeep:
         lost = Counter(move.queue for move in doubtful if held[move.queue] < waiting[move.queue])
         for queue, count in lost.items():
             log.info("published %d jobs of %s again", count, queue)
-        await self.database.write(partial(jobs.reassured, ids=[move.id for move in doubtful], now_ms=now_ms()))
+        await self.database.write(partial(outbox.reassured, ids=[move.id for move in doubtful], now_ms=now_ms()))
 
     async def forget(self) -> None:
         """Answers that were not to be stored go, and so do idempotency keys after their day."""

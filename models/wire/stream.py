@@ -143,7 +143,7 @@ class _Choice:
     def _add_call(self, fragment: dict[str, Any]) -> None:
         function = fragment.get("function") or {}
         call = self.calls.setdefault(
-            fragment["index"],
+            fragment.get("index", 0),
             {"id": fragment.get("id"), "type": "function", "function": {"name": function.get("name"), "arguments": ""}},
         )
         call["function"]["arguments"] += function.get("arguments") or ""

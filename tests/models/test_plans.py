@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 from sqlalchemy import select
 
-from models import deletions, deliveries, idempotency, jobs, transcripts
+from models import deletions, deliveries, idempotency, jobs, outbox, transcripts
 from models.lifecycle import JobState
 from models.listings import Window, page
 from models.tables.jobs import Job
@@ -15,7 +15,7 @@ NAMES = [f"{number:032}" for number in range(50)]
 GOES_BY = {
     "ix_jobs_lease_until": partial(jobs.reclaim, now_ms=NOW, error=LOST),
     "ix_jobs_queued_deadline": partial(jobs.expire_queued, now_ms=NOW, error=LOST),
-    "ix_jobs_publish_due": partial(jobs.doubtful, now_ms=NOW),
+    "ix_jobs_publish_due": partial(outbox.doubtful, now_ms=NOW),
     "ix_jobs_forget_due": lambda session: session.execute(select(Job.id).where(Job.forget_due_ms <= NOW)),
     "ix_deliveries_due": partial(deliveries.due, now_ms=NOW, limit=10),
     "ix_idempotency_keys_due_ms": partial(idempotency.forget, now_ms=NOW),
