@@ -47,6 +47,7 @@ class Upkeep:
     objects: ObjectStore
     publisher: Publisher
     deliverer: Deliverer
+    _just_started: bool = True
     _due: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def reclaim(self) -> None:
@@ -64,11 +65,15 @@ class Upkeep:
     async def republish(self) -> None:
         """Queued jobs whose message the broker has lost are published again.
 
-        Redis that has lost its mark has lost all; else a queue that holds fewer messages than jobs wait for it has lost some.
+        Redis that has lost its mark has lost all, and a start may follow a stop that took messages along: then every queued job
+        is doubted.  A queue that holds fewer messages than jobs wait for it has lost some.
         A message too many finds nothing to claim.
         """
         fresh = await self.redis.set(redis.MARK, secrets.token_hex(8), nx=True)
-        doubtful = await self.database.read(partial(outbox.doubtful, now_ms=now_ms(), everything=bool(fresh)))
+        doubtful = await self.database.read(
+            partial(outbox.doubtful, now_ms=now_ms(), everything=bool(fresh) or self._just_started)
+        )
+        self._just_started = False
         if not doubtful:
             return
         waiting = await self.database.read(outbox.waiting)

@@ -40,8 +40,8 @@ def test_an_engine_that_dies_in_mid_answer_is_waited_for(tram: Stack):
 
 def test_an_answer_that_cannot_be_continued_begins_anew_and_says_so(tram: Stack):
     """With tools: the text so far is not the whole state.  A job's follower is told, a chat ends with an error."""
-    job_id = tram.submit("!tokens=30 rate=20", tools=WEATHER)
-    with tram.streamed("!tokens=30 rate=20", tools=WEATHER) as response:
+    job_id = tram.submit("!tokens=60 rate=30", tools=WEATHER)
+    with tram.streamed("!tokens=60 rate=30", tools=WEATHER) as response:
         lines = events(response)
         seen = [next(lines) for _ in range(4)]
         tram.engine.wait(running=2)
@@ -55,11 +55,11 @@ def test_an_answer_that_cannot_be_continued_begins_anew_and_says_so(tram: Stack)
         "server_error",
         {"message", "type", "param", "code"},
     )
-    assert tokens(30).startswith(text_of((seen + rest)[:-1]))
+    assert tokens(60).startswith(text_of((seen + rest)[:-1]))
     stream = tram.follow(job_id)
     assert [event.event for event in stream if event.event] == ["restart", "end"]
-    assert text_of(stream) == tokens(30)
-    assert answers([tram.job(job_id)]) == {(tokens(30), 30): 1}
+    assert text_of(stream) == tokens(60)
+    assert answers([tram.job(job_id)]) == {(tokens(60), 60): 1}
     until(lambda: tram.job(response.headers["x-tram-job"])["state"] == "cancelled", 30)
 
 
@@ -134,16 +134,16 @@ def _hang_up(tram: Stack, script: str, *, stream: bool) -> float:
 def test_a_worker_told_to_stop_hands_back_what_it_cannot_end(tram: Stack):
     """Not its lease brings the job back: when the worker is gone, the job waits already for the next."""
     before = tram.engine.state()["tokens"]
-    job_id = tram.submit("!tokens=80 rate=20")
+    job_id = tram.submit("!tokens=120 rate=25")
     tram.engine.wait(min_tokens=before + 10)
     old = tram.kill("worker", signal.SIGTERM)
     until(lambda: tram.processes().get("worker") != old, 30)
     job = tram.job(job_id)
     assert job["attempt"] == 2
     assert job["state"] == "queued" or "worker" in tram.processes()
-    assert tram.engine.aborted(f"{job_id}-1")["tokens"] < 80
-    assert text_of(tram.follow(job_id)) == tokens(80)
-    assert answers([tram.job(job_id)]) == {(tokens(80), 80): 1}
+    assert tram.engine.aborted(f"{job_id}-1")["tokens"] < 120
+    assert text_of(tram.follow(job_id)) == tokens(120)
+    assert answers([tram.job(job_id)]) == {(tokens(120), 120): 1}
 
 
 def test_a_job_outlives_its_worker_and_its_stream_goes_on(tram: Stack):

@@ -1,7 +1,10 @@
 """What happens to a job: followed, rejoined, listed, cancelled, overtaken by its deadline.  On both columns."""
 
+import json
 import sqlite3
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -49,8 +52,8 @@ def test_a_running_job_is_rejoined_in_the_middle(tram: Stack):
     with tram.http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
         lines = events(response)
         seen = [next(lines) for _ in range(5)]
-    assert tram.job(job_id)["state"] == "in_progress", "who leaves an observed job does not end it"
     rest = tram.follow(job_id, seen[-1].id)
+    assert rest[-1].chunk["state"] == "completed", "who leaves an observed job does not end it"
     assert seen + rest == tram.follow(job_id)
     assert text_of(seen + rest) == tokens(40)
 
@@ -94,6 +97,31 @@ def test_a_running_job_is_cancelled_in_the_engine_too(tram: Stack):
     assert (text_of(stream), stream[-1].chunk["state"]) == (tokens(said_until_then), "cancelled")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_that_is_cancelled_from_elsewhere_says_so(tram: Stack, stream: bool):
+    body = {"messages": said("!tokens=1000 rate=20"), "stream": stream}
+    before = tram.engine.state()["tokens"]
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(tram.http.post, "/v1/chat/completions", json=body)
+        tram.engine.wait(min_tokens=before + 5)
+        (job,) = tram.listed("/v1/jobs", state="in_progress")
+        tram.http.delete(f"/v1/jobs/{job['id']}")
+        answer = asking.result(30)
+    told = answer.text.split("\n\n")[-2].removeprefix("data: ") if stream else answer.text
+    error = json.loads(told)["error"]
+    assert (answer.status_code, error["type"], error["code"]) == (200 if stream else 409, "conflict_error", "cancelled")
+
+
+def test_of_many_equal_requests_under_one_key_one_is_made(tram: Stack):
+    body, headers = {"messages": said("!tokens=3")}, {"Idempotency-Key": uuid4().hex}
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(tram.http.post, "/v1/jobs", json=body, headers=headers) for _ in range(8)]
+        answers_given = [one.result(30) for one in asked]
+    assert {answer.status_code for answer in answers_given} == {202}
+    assert len({answer.json()["id"] for answer in answers_given}) == 1
+    assert Counter(answer.headers.get("idempotent-replayed") for answer in answers_given) == {None: 1, "true": 7}
+
+
 def test_a_deadline_that_passes_in_the_queue(tram: Stack, full: None):
     seen = tram.engine.state()["seen"]
     job_id = tram.submit("!tokens=3", deadline=int(time.time()) + 2)
@@ -104,7 +132,7 @@ def test_a_deadline_that_passes_in_the_queue(tram: Stack, full: None):
 
 
 def test_a_deadline_that_passes_in_mid_answer(tram: Stack):
-    job_id = tram.submit("!tokens=1000 rate=20", deadline=int(time.time()) + 3)
+    job_id = tram.submit("!tokens=1000 rate=20", deadline=int(time.time()) + 4)
     job = tram.ended(job_id)
     assert (job["state"], job["error_code"]) == ("expired", "deadline_exceeded")
     assert tram.engine.aborted(job_id)["tokens"] == job["usage"]["completion_tokens"] > 0

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.flow.engine import answers, tokens
+from tests.flow.hooks import Hooks, told
 from tests.flow.production import Production
 from tests.flow.sse import Event, events, numbers, text_of
 from tests.flow.stack import Stack, said
@@ -53,6 +54,13 @@ def test_redis_may_lose_everything(tram: Stack, lose_redis: Callable[[Callable[[
     for stream in streams:
         assert text_of(stream) == tokens(80)
         assert numbers(stream) == list(range(1, len(numbers(stream)) + 1))
+
+
+def test_webhooks_outlive_the_upkeep(tram: Stack, hooks: Hooks):
+    old = tram.kill("upkeep")
+    made = [tram.submit("!tokens=3", webhook_url=hooks.url) for _ in range(5)]
+    tram.restarted("upkeep", old)
+    assert {told(sent).event["data"]["id"] for sent in hooks.sent(5)} == set(made)
 
 
 def test_postgres_may_restart(production: Stack, parts: Production):
