@@ -5,14 +5,14 @@ FROM astral/uv:0.13.8 AS uv
 
 FROM python:3.11-slim-bookworm AS build
 COPY --from=uv /uv /usr/local/bin/uv
-ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
+ENV UV_CACHE_DIR=/var/cache/uv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
 WORKDIR /build
 COPY requirements.lock .
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv venv --python /usr/local/bin/python3.11 /opt/tram \
  && uv pip sync --python /opt/tram/bin/python --require-hashes requirements.lock
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv build --wheel --build-constraints requirements-dev.lock --require-hashes --out-dir /dist \
  && uv pip install --python /opt/tram/bin/python --no-deps /dist/*.whl
 

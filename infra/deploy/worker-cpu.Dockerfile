@@ -5,21 +5,21 @@ FROM astral/uv:0.13.8 AS uv
 
 FROM python:3.11-slim-bookworm AS build
 COPY --from=uv /uv /usr/local/bin/uv
-ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
+ENV UV_CACHE_DIR=/var/cache/uv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
 WORKDIR /build
 COPY requirements.lock .
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv venv --python /usr/local/bin/python3.11 /opt/tram \
  && uv pip sync --python /opt/tram/bin/python --require-hashes requirements.lock
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv build --wheel --build-constraints requirements-dev.lock --require-hashes --out-dir /dist \
  && uv pip install --python /opt/tram/bin/python --no-deps /dist/*.whl
 
 FROM build AS engine
 WORKDIR /srv
 ENV TRAM_ENGINE_ENV=/opt/engine
-RUN --mount=type=cache,target=/root/.cache/uv /opt/tram/bin/tram engine install
+RUN --mount=type=cache,target=/var/cache/uv /opt/tram/bin/tram engine install
 
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="tramontane-worker-cpu" \

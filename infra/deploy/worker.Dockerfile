@@ -7,15 +7,15 @@ FROM lmsysorg/sglang:v0.5.23 AS sglang
 
 FROM sglang AS build
 COPY --from=uv /uv /usr/local/bin/uv
-ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
+ENV UV_CACHE_DIR=/var/cache/uv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
 WORKDIR /build
 COPY requirements.lock .
 # From the interpreter behind SGLang's environment, not from the environment.
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv venv --python /opt/sglang/bin/python /opt/tram \
  && uv pip sync --python /opt/tram/bin/python --require-hashes requirements.lock
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv build --wheel --build-constraints requirements-dev.lock --require-hashes --out-dir /dist \
  && uv pip install --python /opt/tram/bin/python --no-deps /dist/*.whl
 
