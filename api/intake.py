@@ -25,19 +25,9 @@ from models.jobs import NewJob
 from models.placement import queue_for
 from models.prefix import chain
 from models.tables.jobs import Door
-from models.wire.chat import ChatRequest, JobRequest, explain
+from models.wire.chat import NOT_FOR_THE_ENGINE, ChatRequest, JobRequest, explain
 
-_NOT_PARAMETERS = (
-    "background",
-    "model",
-    "messages",
-    "store",
-    "metadata",
-    "user",
-    "conversation_id",
-    "webhook_url",
-    "deadline",
-)
+_NOT_PARAMETERS = NOT_FOR_THE_ENGINE - {"stream", "stream_options"}  # a worker frames its chunks by these two
 LONGEST_DEADLINE_S = 7 * 86_400
 """A job that may wait longer than a week is a mistake of units (milliseconds, most likely)."""
 COUNT_FROM_CHARACTERS = 2_000
@@ -77,7 +67,6 @@ async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door,
         if known != job.id:
             return Accepted(known, again=True)
     publish(state, [job])
-    JOBS_ACCEPTED.labels(door).inc()
     return Accepted(job.id)
 
 
@@ -119,6 +108,7 @@ def publish(state: State, new: Sequence[NewJob]) -> None:
     """Nothing waits for it: a message that is lost here is sent again by `upkeep`, from the row."""
     for job in new:
         state.publisher.publish_soon(TaskName.GENERATE, job.queue, job.id)
+        JOBS_ACCEPTED.labels(job.door).inc()
 
 
 def served(state: State, name: str | None) -> Card:

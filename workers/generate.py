@@ -45,7 +45,8 @@ async def generate(node: Node, job_id: str) -> None:
         await _hand_back(node, claimed, EngineLost("the worker was stopped"))
         raise
     finally:
-        del node.running[job_id]
+        if _still_ours(node, claimed):
+            del node.running[job_id]
 
 
 async def _run(attempt: Attempt) -> Outcome:
@@ -58,6 +59,7 @@ async def _run(attempt: Attempt) -> Outcome:
 
 async def _conclude(node: Node, attempt: Attempt, outcome: Outcome) -> None:
     if outcome.lost:
+        _let_go(node, attempt.job)
         return
     if outcome.state is None:
         await _hand_back(node, attempt.job, outcome.error or EngineLost("the engine was lost"))
@@ -66,6 +68,7 @@ async def _conclude(node: Node, attempt: Attempt, outcome: Outcome) -> None:
     ending = await _ending(node, attempt, outcome, whole)
     verb = partial(jobs.finish, job_id=attempt.job.id, attempt=attempt.job.attempt, ending=ending)
     if not await _until_taken(node, verb):
+        _let_go(node, attempt.job)
         if key := ending.result_key:  # somebody else has the job: nobody will ever ask for this
             await node.objects.delete(key)
         return
@@ -74,6 +77,18 @@ async def _conclude(node: Node, attempt: Attempt, outcome: Outcome) -> None:
         await attempt.relay.end(StreamEnd(outcome.state, ending.error, None if streamed else whole))
     if attempt.job.webhook_url is not None:
         await node.nudge_deliveries()
+
+
+def _still_ours(node: Node, job: Claimed) -> bool:
+    """A worker that stalled may have lost a job and claimed it again: then its later attempt has taken the place."""
+    attempt, _ = node.running.get(job.id, (None, None))
+    return attempt == job.attempt
+
+
+def _let_go(node: Node, job: Claimed) -> None:
+    """What a lost attempt has not sent is for nobody, and must not stay in memory."""
+    if _still_ours(node, job):
+        node.stream.forget(job.id)
 
 
 def _completion(attempt: Attempt) -> dict[str, Any]:
