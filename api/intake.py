@@ -14,12 +14,13 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from api.deps import State, now_ms
+from api.served import served
 from infra.broker import TaskName
 from infra.outbound import check_url
 from infra.telemetry import JOBS_ACCEPTED
 from models import idempotency, ids, jobs, transcripts
 from models.accounts import Caller
-from models.cards.card import Card, resolve
+from models.cards.card import Card
 from models.errors import ContextLengthExceeded, InvalidRequest, NotFound
 from models.jobs import NewJob
 from models.placement import queue_for
@@ -109,29 +110,6 @@ def publish(state: State, new: Sequence[NewJob]) -> None:
     for job in new:
         state.publisher.publish_soon(TaskName.GENERATE, job.queue, job.id)
         JOBS_ACCEPTED.labels(job.door).inc()
-
-
-def served(state: State, name: str | None) -> Card:
-    """The card a caller's model name stands for.  Raises NotFound when it is unknown, or known and not served here."""
-    if name is None:
-        return state.card
-    card = known(state, name)
-    if card is None:
-        raise NotFound(
-            f"the model {name!r} does not exist; GET /v1/models lists what does", param="model", code="model_not_found"
-        )
-    if card.id != state.card.id:
-        raise NotFound(
-            f"the model {name!r} is known but not served here; {state.card.id!r} is",
-            param="model",
-            code="model_not_found",
-        )
-    return card
-
-
-def known(state: State, name: str) -> Card | None:
-    """A joined engine's card is in no catalogue, and answers first."""
-    return state.card if name in {state.card.id, *state.card.aliases} else resolve(name)
 
 
 def _validate(body: dict[str, Any], kind: type[ChatRequest]) -> None:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from api.answers import json_response
 from api.deps import State, caller_of, state_of
-from api.intake import known
+from api.served import known
 from models.cards.card import Card, catalogue
 from models.errors import NotFound
 
