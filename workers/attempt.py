@@ -3,8 +3,8 @@
 Relies on a node and a claim; writes only to the job's token stream.  It does not raise for what an engine may do: every way an
 answer can end is an `Outcome`, which `workers.generate` writes down.
 
-A later attempt finds in the stream what its predecessors have sent.  Where that can be continued (one choice of plain text, on
-SGLang) the engine is given the text to go on from; else followers are told that what they have is void, and it begins anew.
+A later attempt finds in the stream what its predecessors have sent.  Where that can be continued (`workers.continuation`) the engine
+is given the tokens to go on from; else followers are told that what they have is void, and it begins anew.
 """
 
 import asyncio
@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-import orjson
-
 from infra.engine.tool_calls import ToolCallMender
-from infra.token_stream import Entry, Fenced, take_over
+from infra.token_stream import NOTHING, Counts, Entry, Fenced, take_over
 from models.errors import Cancelled, EngineBusy, EngineError, EngineLost, Expired, Interrupted, TramError, Unavailable
 from models.jobs import Claimed
 from models.lifecycle import JobState
 from models.wire.chat import engine_parameters
-from models.wire.stream import RESTART, Answer, clean, usage_of
+from models.wire.stream import Answer, clean, usage_of
+from workers.continuation import Begun, input_ids
 from workers.node import Node, Stop, now_ms
 from workers.relay import Relay
 
@@ -52,17 +51,15 @@ class Attempt:
         self.node, self.job = node, job
         self.relay = Relay(node.stream, job)
         self.answer = Answer()
-        self.usage: dict[str, Any] = usage_of(0, 0, 0)
+        self.counts = NOTHING
         self.first_token_ms: int | None = None
         self._parameters = engine_parameters(job.parameters)
-        self._messages = job.messages
-        self._begun = False
-        """Followers were told who speaks: an earlier attempt began the answer."""
+        self._introduced: frozenset[int] = frozenset()
+        """Choices of which followers were told who speaks: an earlier attempt began them."""
         self._carried = 0
         """Tokens that earlier attempts have said."""
         self._made: dict[int, int] = {}
         """Tokens so far, by choice, where the engine counts as it goes."""
-        self._said_all = False
         self._aborted = False
         self._mender = ToolCallMender() if self._parameters.get("tools") else None
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
@@ -88,6 +85,10 @@ class Attempt:
             await asyncio.gather(asking, return_exceptions=True)
 
     @property
+    def usage(self) -> dict[str, Any]:
+        return usage_of(*self.counts)
+
+    @property
     def _rid(self) -> str:
         """Of one length for all, because SGLang aborts by prefix; of one attempt, because a late one must not end the next."""
         return f"{self.job.id}-{self.job.attempt}"
@@ -111,14 +112,14 @@ class Attempt:
             return Outcome(None if error.retryable else JobState.FAILED, error)
         if self._aborted:
             return Outcome(None, EngineLost("the engine aborted the request"))
-        self.relay.send_usage(self.usage)
+        self.relay.send_usage(self.usage, self.counts)
         return Outcome(JobState.COMPLETED)
 
     async def _chunks(self) -> AsyncGenerator[dict[str, Any], None]:
         """The engine's chunks; a full engine is asked again until it has room."""
         salt = await self.node.cache_salt(self.job.account_id)
         for refusals in count():
-            stream = self.node.engine.stream(self._parameters, self._messages, rid=self._rid, cache_salt=salt)
+            stream = self.node.engine.stream(self._parameters, self.job.messages, rid=self._rid, cache_salt=salt)
             try:
                 async with aclosing(stream) as chunks:
                     async for chunk in chunks:
@@ -131,7 +132,7 @@ class Attempt:
     def _take(self, chunk: dict[str, Any]) -> None:
         if told := chunk.get("usage"):
             self._count(told, chunk.get("choices"))
-        if not chunk.get("choices") or self._said_all:
+        if not chunk.get("choices"):
             return
         choices = clean(chunk["choices"])
         if any(choice["finish_reason"] == "abort" for choice in choices):
@@ -139,10 +140,15 @@ class Attempt:
             return
         if self._mender is not None:
             choices = self._mender.mend(choices)
-        if choices and not (self._begun and "role" in choices[0]["delta"]):
-            self.first_token_ms = self.first_token_ms or now_ms()
-            self.answer.add(choices)
-            self.relay.send(choices)
+        if self._introduced:
+            choices = [choice for choice in choices if choice["index"] not in self._introduced or _adds(choice)]
+        if choices:
+            self._say(choices)
+
+    def _say(self, choices: list[dict[str, Any]]) -> None:
+        self.first_token_ms = self.first_token_ms or now_ms()
+        self.answer.add(choices)
+        self.relay.send(choices, self.counts)
 
     def _count(self, told: dict[str, Any], choices: list[dict[str, Any]] | None) -> None:
         """A continued answer was in part the engine's prompt: those tokens are counted where they belong."""
@@ -151,31 +157,47 @@ class Attempt:
             self._made[choices[0]["index"]] = made
             made = sum(self._made.values())
         cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        if self._said_all:
-            self.usage = usage_of(prompt, self._carried, cached)
-        else:
-            self.usage = usage_of(prompt - self._carried, made + self._carried, min(cached, prompt - self._carried))
+        own = prompt - self._carried
+        self.counts = Counts(own, made + self._carried, min(cached, own))
 
     async def _continue(self) -> bool:
         """Takes up what earlier attempts have sent, where that is possible; True: there is nothing left to ask."""
-        sent = self.relay.carry_on(await self._sent_before())
-        if not sent:
-            return False
-        if not self._continuable() or orjson.loads(RESTART) in sent or not await self.node.engine.is_sglang():
+        entries = await self._sent_before()
+        sent = self.relay.carry_on(entries)
+        begun = Begun.of(sent, entries[-1].counts if entries else NOTHING)
+        if begun.is_whole(self._parameters):
+            self._take_up(begun)
+            self._end(begun)
+            return True
+        if begun.is_silent():
+            self._introduced = begun.introduced()
+        else:
+            await self._go_on(begun)
+        return False
+
+    async def _go_on(self, begun: Begun) -> None:
+        ids = await input_ids(self.node.engine, self.job, self._parameters, begun)
+        if ids is None:
             self.relay.restart()
-            return False
-        for chunk in sent:
+            return
+        self._take_up(begun)
+        limit = self._parameters.get("max_completion_tokens")
+        left = {} if limit is None else {"max_completion_tokens": limit - self._carried}
+        self._parameters |= {"input_ids": ids} | left
+
+    def _take_up(self, begun: Begun) -> None:
+        self._introduced = begun.introduced()
+        self.counts = begun.counts
+        self._carried = begun.counts.completion
+        for chunk in begun.chunks:
             self.answer.add(chunk["choices"])
-        self._begun = True
-        self._carried = sum(bool(choice["delta"].get("content")) for chunk in sent for choice in chunk["choices"])
-        self.usage = sent[-1].get("usage") or self.usage
-        if all(self.answer.finish_reasons()):
-            self._said_all = True
-            self._parameters |= {"max_completion_tokens": 1}  # only to be told what the prompt has cost
-        elif text := self.answer.text():
-            self._messages = [*self.job.messages, {"role": "assistant", "content": text}]
-            self._parameters |= {"continue_final_message": True} | self._tokens_left()
-        return sent[-1].get("usage") is not None
+
+    def _end(self, begun: Begun) -> None:
+        """What an attempt that was lost at the last moment has left to say."""
+        if not all(self.answer.finish_reasons()):
+            self._say([{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}])
+        if not begun.chunks[-1].get("usage"):
+            self.relay.send_usage(self.usage, self.counts)
 
     async def _sent_before(self) -> Sequence[Entry]:
         try:
@@ -183,14 +205,11 @@ class Attempt:
         except (Unavailable, Interrupted):  # what was sent is gone: nobody can be told more of it
             return ()
 
-    def _continuable(self) -> bool:
-        wanted = self._parameters
-        plain = not wanted.get("tools") and (wanted.get("response_format") or {}).get("type") in {None, "text"}
-        return plain and wanted.get("n") in {None, 1} and not wanted.get("logprobs")
 
-    def _tokens_left(self) -> dict[str, int]:
-        limit = self._parameters.get("max_completion_tokens")
-        return {} if limit is None else {"max_completion_tokens": max(1, limit - self._carried)}
+def _adds(choice: dict[str, Any]) -> bool:
+    """Whether a choice that was introduced before has anything else to say; in place."""
+    choice["delta"].pop("role", None)
+    return any(choice["delta"].values()) or choice["finish_reason"] is not None
 
 
 def engine_failure(error: BaseException) -> TramError:

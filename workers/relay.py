@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from infra.token_stream import Entry, TokenWriter
+from infra.token_stream import NOTHING, Counts, Entry, TokenWriter
 from models.jobs import Claimed
 from models.wire.ending import StreamEnd
 from models.wire.stream import RESTART, Frame
@@ -29,15 +29,15 @@ class Relay:
         """The choices of every chunk sent, as JSON: what a later follower is told again."""
         self.times_ms: list[int] = []
 
-    def send(self, choices: list[dict[str, Any]]) -> None:
+    def send(self, choices: list[dict[str, Any]], counts: Counts) -> None:
         text = orjson.dumps(choices)
         self.chunks.append(text)
         self.times_ms.append(now_ms())
-        self._append(self._frame.chunk(text))
+        self._append(self._frame.chunk(text), counts)
 
-    def send_usage(self, usage: dict[str, Any]) -> None:
+    def send_usage(self, usage: dict[str, Any], counts: Counts) -> None:
         if self._include_usage:
-            self._append(self._frame.usage(usage))
+            self._append(self._frame.usage(usage), counts)
 
     async def end(self, ending: StreamEnd) -> None:
         await self._writer.end(self._job.id, self._job.attempt, self.sequence + 1, ending.dump())
@@ -55,8 +55,8 @@ class Relay:
         """Tells followers that what came before is void."""
         self.chunks.append(b"null")
         self.times_ms.append(now_ms())
-        self._append(RESTART)
+        self._append(RESTART, NOTHING)
 
-    def _append(self, chunk: bytes) -> None:
+    def _append(self, chunk: bytes, counts: Counts) -> None:
         self.sequence += 1
-        self._writer.append(self._job.id, self._job.attempt, self.sequence, chunk)
+        self._writer.append(self._job.id, self._job.attempt, self.sequence, chunk, counts)

@@ -8,7 +8,8 @@ Engine failures become `models.errors`: what the caller did wrong is `InvalidReq
 
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -18,12 +19,22 @@ from models.errors import ContextLengthExceeded, EngineBusy, EngineError, Engine
 
 _CONNECT_S = 5.0
 _PROBE_S = 2.0
+_ASK_S = 10.0  # a quick answer by a busy engine
+_SHAPING = ("tools", "tool_choice", "continue_final_message")  # what of a request shapes its prompt beside the messages
 _LONGEST_LINE_BYTES = 16 << 20  # a chunk of logprobs is large; more than this is not a chunk
 _HTTP_OK, _HTTP_BAD_REQUEST, _HTTP_SERVER = 200, 400, 500
 _JSON = {"Content-Type": "application/json"}
 _PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: ")  # where in the grammar compiler's sources it was said
 _GRAMMAR = "grammar"
 _DATA, _DONE = b"data:", b"[DONE]"
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Token ids of a chat: what the engine is prompted with, and what it has answered."""
+
+    prompt: list[int]
+    answer: list[int]
 
 
 class EngineClient:
@@ -59,8 +70,7 @@ class EngineClient:
         options = {"include_usage": True}
         if await self.is_sglang():
             body |= {"rid": rid, "cache_salt": cache_salt}
-            # Several choices cannot be aborted by name, so their last words are never heard: they count as they go.
-            options |= {"continuous_usage_stats": (parameters.get("n") or 1) > 1}
+            options |= {"continuous_usage_stats": True}  # who breaks off in the middle has still counted
         body |= {"stream": True, "stream_options": options}
         try:
             async with self._session.post(
@@ -82,6 +92,20 @@ class EngineClient:
             async with self._session.post(f"{self._url}/abort_request", json={"rid": rid}, timeout=timeout):
                 pass
 
+    async def ids_of(
+        self, parameters: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], pieces: Sequence[str]
+    ) -> Ids | None:
+        """For SGLang: the ids of a prompt and of an answer said in `pieces`; None where the pieces' ids read differently.
+
+        A tokenizer that marks the beginning of each text does that; Mistral's and the toy's do not.  Raises EngineLost, EngineError.
+        """
+        shaping = {name: parameters[name] for name in _SHAPING if name in parameters}
+        prompt = await self._ask("/v1/tokenize", {"messages": messages} | shaping)
+        answer = await self._ask("/v1/tokenize", {"prompt": pieces, "add_special_tokens": False})
+        ids = [token for piece in answer["tokens"] for token in piece]
+        read = await self._ask("/v1/detokenize", {"tokens": ids})
+        return Ids(prompt["tokens"], ids) if read["text"] == "".join(pieces) else None
+
     async def is_sglang(self) -> bool:
         """Only SGLang goes on with a message that has begun (`continue_final_message`), aborts by id and salts its cache.
 
@@ -93,6 +117,20 @@ class EngineClient:
                 raise EngineLost("the engine does not say what it is")
             self._is_sglang = status == _HTTP_OK
         return self._is_sglang
+
+    async def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            timeout = aiohttp.ClientTimeout(total=_ASK_S)
+            async with self._session.post(
+                self._url + path, data=orjson.dumps(body | {"model": self._model}), headers=_JSON, timeout=timeout
+            ) as answer:
+                told = await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise EngineLost(f"the connection to the engine broke: {type(error).__name__}") from error
+        if answer.status >= _HTTP_BAD_REQUEST:
+            raise _refusal(answer.status, told)
+        parsed: dict[str, Any] = orjson.loads(told)
+        return parsed
 
     async def _answers(self, path: str) -> bool:
         return await self._status(path) == _HTTP_OK

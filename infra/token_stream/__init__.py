@@ -4,8 +4,20 @@ One Redis Stream a job.  `entry` is what lies in it, `writer` puts it there for 
 them on one connection.  The stream is a relay, not a store: the job row holds the answer in the end.
 """
 
-from infra.token_stream.entry import START, Entry, EventId, Fenced, read_all, take_over
+from infra.token_stream.entry import NOTHING, START, Counts, Entry, EventId, Fenced, read_all, take_over
 from infra.token_stream.reader import Follower, TokenReader
 from infra.token_stream.writer import TokenWriter
 
-__all__ = ["START", "Entry", "EventId", "Fenced", "Follower", "TokenReader", "TokenWriter", "read_all", "take_over"]
+__all__ = [
+    "NOTHING",
+    "START",
+    "Counts",
+    "Entry",
+    "EventId",
+    "Fenced",
+    "Follower",
+    "TokenReader",
+    "TokenWriter",
+    "read_all",
+    "take_over",
+]

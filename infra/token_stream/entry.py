@@ -1,7 +1,7 @@
 """What lies in a job's stream?
 
 An answer's chunks are numbered 1, 2, 3, … through all attempts; the end takes the next number.  An entry holds some chunks in a row
-(field `d`, joined by newlines) and perhaps the end (field `e`), and its id is `<attempt>-<number of the last thing in it>`.  So the
+(field `d`, joined by newlines) and either the end (field `e`) or what the answer has cost up to here (field `c`), and its id is `<attempt>-<number of the last thing in it>`.  So the
 event id of a chunk is `<attempt>-<its number>`, ids grow, and Redis itself refuses a late writer once a later attempt has
 written: fencing costs nothing.
 
@@ -11,7 +11,7 @@ A hole means that Redis lost data for good.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 from redis.asyncio import Redis
@@ -26,10 +26,8 @@ KEEP_S = 900
 APPEND = """
 local answers = {}
 for i, key in ipairs(KEYS) do
-  local id, chunks, final, ttl = unpack(ARGV, 4 * i - 3, 4 * i)
-  local fields = {'d', chunks}
-  if final ~= '' then fields = {'d', chunks, 'e', final} end
-  local added = redis.pcall('XADD', key, id, unpack(fields))
+  local id, chunks, field, value, ttl = unpack(ARGV, 5 * i - 4, 5 * i)
+  local added = redis.pcall('XADD', key, id, 'd', chunks, field, value)
   answers[i] = ''
   if added.err then
     if not string.find(added.err, 'equal or smaller', 1, true) then return added end
@@ -40,7 +38,7 @@ for i, key in ipairs(KEYS) do
 end
 return answers
 """
-"""Entries of many streams: id, chunks, end, seconds to live each.  Answers '' or, where refused, the id on top.  One script, since
+"""Entries of many streams: id, chunks, `e` or `c`, its value, seconds to live each.  Answers '' or, where refused, the id on top.  One script, since
 its entries appear at once: readers wake once a batch, not once an entry, and a refusal is explained without a second trip."""
 
 _EVENT_ID = re.compile(r"([0-9]{1,9})-([0-9]{1,15})")
@@ -71,6 +69,24 @@ class EventId(NamedTuple):
 START = EventId(0, 0)
 
 
+class Counts(NamedTuple):
+    """Tokens, up to and including an entry's last chunk: what a later attempt must know to count on."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+
+    def dump(self) -> bytes:
+        return b"%d %d %d" % self
+
+    @classmethod
+    def load(cls, text: bytes) -> Self:
+        return cls(*map(int, text.split()))
+
+
+NOTHING = Counts()
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     attempt: int
@@ -78,6 +94,7 @@ class Entry:
     """Number of the first chunk; where there is none, of the end."""
     chunks: list[bytes]
     final: bytes | None = None
+    counts: Counts = NOTHING
 
     @property
     def last_sequence(self) -> int:
@@ -89,10 +106,11 @@ def key_of(job_id: str) -> bytes:
     return (STREAM + job_id).encode()
 
 
-def decode(entry_id: bytes, joined: bytes, final: bytes | None) -> Entry:
+def decode(entry_id: bytes, joined: bytes, final: bytes | None, counts: bytes = b"") -> Entry:
     attempt, _, sequence = entry_id.partition(b"-")
     chunks = joined.split(b"\n") if joined else []
-    return Entry(int(attempt), int(sequence) - len(chunks) + (final is None), chunks, final)
+    first = int(sequence) - len(chunks) + (final is None)
+    return Entry(int(attempt), first, chunks, final, Counts.load(counts))
 
 
 def unseen(entry: Entry, seen: int) -> Entry | None:
@@ -101,7 +119,7 @@ def unseen(entry: Entry, seen: int) -> Entry | None:
     chunks = entry.chunks[known:] if known else entry.chunks
     if not chunks and entry.final is None:
         return None
-    return Entry(entry.attempt, entry.first_sequence + known, chunks, entry.final) if known else entry
+    return replace(entry, first_sequence=entry.first_sequence + known, chunks=chunks) if known else entry
 
 
 async def read_all(redis: Redis, job_id: str) -> list[Entry]:
@@ -110,13 +128,14 @@ async def read_all(redis: Redis, job_id: str) -> list[Entry]:
         found: Any = await redis.xrange(key_of(job_id))
     except FAULTS as fault:
         raise Unavailable("the token stream cannot be read") from fault
-    return list(_in_a_row(decode(entry_id, fields[b"d"], fields.get(b"e")) for entry_id, fields in found))
+    entries = (decode(name, told[b"d"], told.get(b"e"), told.get(b"c", b"")) for name, told in found)
+    return list(_in_a_row(entries))
 
 
 async def take_over(redis: Redis, job_id: str, attempt: int) -> list[Entry]:
     """What earlier attempts said, after making sure that they can add nothing more.  Raises Fenced, Interrupted, Unavailable."""
     try:
-        top = (await redis.eval(APPEND, 1, key_of(job_id), f"{attempt}-0", "", "", RUNNING_S))[0]
+        top = (await redis.eval(APPEND, 1, key_of(job_id), f"{attempt}-0", "", "c", "", RUNNING_S))[0]
     except FAULTS as fault:
         raise Unavailable("the token stream cannot be written") from fault
     if top and attempt_of(top) > attempt:

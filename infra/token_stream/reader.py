@@ -30,7 +30,7 @@ PAGE = 64
 _PAUSE_S_PER_STREAM = 4e-6
 """Naming a stream in a read costs about a microsecond here and in Redis; pausing in proportion keeps that at a fifth of a core."""
 _WAKE_S = 60
-_CHUNKS_ONLY = 2  # a field's name and value
+_END = [b"e"]
 _XREAD = (b"XREAD", b"COUNT", PAGE, b"BLOCK", BLOCK_MS, b"STREAMS")
 _TIMEOUT_S = 2 * BLOCK_MS / 1000
 _BACKOFF_S = (0.05, 1.0)
@@ -207,7 +207,7 @@ class TokenReader:
 
     def _hand_to(self, stream: _Stream, entries: list[tuple[bytes, list[bytes]]]) -> None:
         for entry_id, fields in entries:
-            entry = decode(entry_id, fields[1], fields[3] if len(fields) > _CHUNKS_ONLY else None)
+            entry = decode(entry_id, fields[1], fields[3] if fields[2:3] == _END else None)
             stream.cursor = entry_id
             position = EventId(entry.attempt, entry.last_sequence)
             for follower in tuple(stream.followers):

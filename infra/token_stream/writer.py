@@ -17,7 +17,7 @@ from typing import NoReturn
 from redis.asyncio import Redis
 
 from infra.redis import FAULTS, Wire
-from infra.token_stream.entry import APPEND, KEEP_S, RUNNING_S, Fenced, attempt_of, key_of
+from infra.token_stream.entry import APPEND, KEEP_S, NOTHING, RUNNING_S, Counts, Fenced, attempt_of, key_of
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class _Job:
     tail_bytes: int = 0
     sent: int = 0
     """How many of `tail` Redis has acknowledged."""
+    counts: Counts = NOTHING
     dirty: bool = False
     fenced: bool = False
     expire_due: float = 0.0
@@ -87,9 +88,10 @@ class TokenWriter:
             await asyncio.wait([self._task])
         await self._wire.close()
 
-    def append(self, job_id: str, attempt: int, sequence: int, chunk: bytes) -> None:
-        """`chunk` holds no raw newline; `sequence` is one above the last.  Raises Fenced."""
+    def append(self, job_id: str, attempt: int, sequence: int, chunk: bytes, counts: Counts = NOTHING) -> None:
+        """`chunk` holds no raw newline; `sequence` is one above the last, `counts` include it.  Raises Fenced."""
         job = self._job(job_id, attempt)
+        job.counts = counts
         job.tail.append(chunk)
         job.tail_bytes += len(chunk)
         job.last = sequence
@@ -194,10 +196,11 @@ class TokenWriter:
                 self._mark(job)
 
 
-def _entry(job: _Job, now: float) -> tuple[str, bytes, bytes, int | bytes]:
+def _entry(job: _Job, now: float) -> tuple[str | bytes | int, ...]:
     seconds: int | bytes = b""
     if job.final:
         seconds = KEEP_S
     elif now >= job.expire_due:
         seconds = RUNNING_S
-    return f"{job.attempt}-{job.last}", b"\n".join(job.tail[job.sent :]), job.final, seconds
+    told = (b"e", job.final) if job.final else (b"c", job.counts.dump())
+    return f"{job.attempt}-{job.last}", b"\n".join(job.tail[job.sent :]), *told, seconds

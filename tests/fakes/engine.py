@@ -16,7 +16,8 @@ What it does is scripted by words after a `!`: as last user message, behind the 
     stamp           says the clock (monotonic, ns) in place of words, to measure a token's way
     die             ends, after `fail_after` tokens if that is given: the process, or in process its port and connections
 
-`continue_final_message` goes on counting where the last message stopped.  As a process it tells what it has seen at GET /_state,
+It counts as it goes where asked to (`continuous_usage_stats`), and its "token N" has the id 1000 + N: `input_ids` go on where they
+stop, as `continue_final_message` does behind the last message.  As a process it tells what it has seen at GET /_state,
 GET /_requests, and GET /_wait?running=0&min_finished=5&timeout_s=10 (the state once it is so, or 408).
 """
 
@@ -38,7 +39,10 @@ BURST = 64
 """Tokens said in one go when they are not paced; between two bursts others are served."""
 KEEP = 1000
 FULL = {"object": "error", "message": "The request queue is full.", "type": "503", "param": None, "code": 503}
-UNSAID = '},"logprobs":null,"finish_reason":null,"matched_stop":null}]}\n\n'
+UNSAID = '},"logprobs":null,"finish_reason":null,"matched_stop":null}]'
+END = "}\n\n"
+FIRST_ID = 1000
+"""Ids above it are words said, those below words of a prompt."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,12 @@ class Answer:
         self.ids = (
             [body.get("rid") or secrets.token_hex(16)] if count == 1 else [secrets.token_hex(16) for _ in range(count)]
         )
-        continued = body["messages"][-1]["content"] if body.get("continue_final_message") else ""
-        self.begun = self.said = continued.count("token")
+        self.begun = self.said = _said_before(body)
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or script.tokens
         self.last = min(script.tokens, self.begun + limit)
         self.breaks_at = self.begun + script.fail_after if script.fail_after >= 0 else None
         self.prompt_tokens, self.cached_tokens = engine.remember(body)
+        self.counting = bool((body.get("stream_options") or {}).get("continuous_usage_stats"))
         self.named = {"created": int(time.time()), "model": body.get("model", engine.model)}
         common = orjson.dumps(self.named).decode()[1:-1]
         self.heads = [
@@ -116,10 +120,21 @@ class Answer:
         self.engine.changed()
 
     def _chunks(self, until: int) -> list[str]:
-        roles = [f'{head},"role":"assistant","content":""{UNSAID}' for head in self.heads if self.said == self.begun]
+        roles = [
+            f'{head},"role":"assistant","content":""{UNSAID}{END}' for head in self.heads if self.said == self.begun
+        ]
         numbers = range(self.said + 1, until + 1)
-        words = [str(time.monotonic_ns()) if self.script.stamp else word(number) for number in numbers]
-        return roles + [f'{head},"content":"{said}"{UNSAID}' for said in words for head in self.heads]
+        words = [(n, str(time.monotonic_ns()) if self.script.stamp else word(n)) for n in numbers]
+        return roles + [f'{head},"content":"{said}"{self._unsaid(n)}' for n, said in words for head in self.heads]
+
+    def _unsaid(self, number: int) -> str:
+        usage = f',"usage":{orjson.dumps(self.usage(number - self.begun)).decode()}' if self.counting else ""
+        return UNSAID + usage + END
+
+    def usage(self, said: int) -> dict[str, Any]:
+        counts = {"prompt_tokens": self.prompt_tokens, "total_tokens": self.prompt_tokens + said}
+        details = {"prompt_tokens_details": {"cached_tokens": self.cached_tokens}, "reasoning_tokens": 0}
+        return counts | {"completion_tokens": said} | details
 
     def _break_off(self) -> None:
         self.leave()
@@ -144,19 +159,14 @@ class Answer:
         self.leave()
         self.engine.finished += 1
         said = (self.said - self.begun) * len(self.ids)
-        usage = {
-            "prompt_tokens": self.prompt_tokens,
-            "total_tokens": self.prompt_tokens + said,
-            "completion_tokens": said,
-        }
-        usage |= {"prompt_tokens_details": {"cached_tokens": self.cached_tokens}, "reasoning_tokens": 0}
+        usage = self.usage(said)
         if self.body.get("stream"):
             self._end_stream(reason, usage)
         else:
             self._reply_whole(reason, usage)
 
     def _end_stream(self, reason: str, usage: dict[str, Any]) -> None:
-        pieces = [head + UNSAID.replace('reason":null', f'reason":"{reason}"') for head in self.heads]
+        pieces = [head + UNSAID.replace('reason":null', f'reason":"{reason}"') + END for head in self.heads]
         if (self.body.get("stream_options") or {}).get("include_usage"):
             pieces.append(f'{self.heads[0].partition("[")[0]}[],"usage":{orjson.dumps(usage).decode()}}}\n\n')
         self.link.piece("".join(pieces) + "data: [DONE]\n\n", last=True)
@@ -266,7 +276,7 @@ class FakeEngine:
 
     def remember(self, body: dict[str, Any]) -> tuple[int, int]:
         """Words of the prompt, and how many of them stand in messages that began an earlier prompt, too."""
-        chain, words, cached = hash(body.get("cache_salt")), 0, 0
+        chain, words, cached = hash(body.get("cache_salt")), _ids_said(body), 0
         for message in body["messages"]:
             chain = hash((chain, message["role"], str(message.get("content"))))
             words += 1 + len(str(message.get("content")).split())
@@ -301,6 +311,16 @@ class FakeEngine:
         else:
             link.answer = Answer(self, link, body, script)
         return self.changed()
+
+    def tokenize(self, link: Link, body: dict[str, Any], _: object) -> None:
+        if "messages" in body:
+            words = sum(1 + len(str(message.get("content")).split()) for message in body["messages"])
+            return link.reply(200, {"tokens": list(range(1, words + 1))})
+        numbers = [[int(text) for text in piece.split() if text.isdigit()] for piece in body["prompt"]]
+        return link.reply(200, {"tokens": [[FIRST_ID + number for number in piece] for piece in numbers]})
+
+    def detokenize(self, link: Link, body: dict[str, Any], _: object) -> None:
+        link.reply(200, {"text": "".join(word(token - FIRST_ID) for token in body["tokens"])})
 
     def abort(self, link: Link, body: dict[str, Any], _: object) -> None:
         for answer in tuple(self.answers):
@@ -339,6 +359,15 @@ def word(number: int) -> str:
     return f" token {number}" if number > 1 else "token 1"
 
 
+def _ids_said(body: dict[str, Any]) -> int:
+    return sum(token > FIRST_ID for token in body.get("input_ids") or ())
+
+
+def _said_before(body: dict[str, Any]) -> int:
+    last = body["messages"][-1]["content"] if body.get("continue_final_message") else ""
+    return _ids_said(body) or last.count("token")
+
+
 def _last_words(body: dict[str, Any]) -> str:
     said = [message.get("content") for message in body["messages"] if message["role"] == "user"]
     text = said[-1] if said and isinstance(said[-1], str) else ""
@@ -353,6 +382,8 @@ def _error(message: str, status: int) -> dict[str, Any]:
 ROUTES: dict[tuple[str, str], Callable[..., None]] = {
     ("POST", "/v1/chat/completions"): FakeEngine.chat,
     ("POST", "/abort_request"): FakeEngine.abort,
+    ("POST", "/v1/tokenize"): FakeEngine.tokenize,
+    ("POST", "/v1/detokenize"): FakeEngine.detokenize,
     ("POST", "/flush_cache"): FakeEngine.flush,
     ("GET", "/v1/models"): FakeEngine.models,
     ("GET", "/model_info"): FakeEngine.models,

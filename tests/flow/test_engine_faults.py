@@ -13,6 +13,7 @@ from tests.flow.sse import events, numbers, text_of
 from tests.flow.stack import Stack, said, until
 
 WEATHER = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+JSON = {"type": "json_object"}
 ABORT_S = 1.0
 
 
@@ -39,9 +40,9 @@ def test_an_engine_that_dies_in_mid_answer_is_waited_for(tram: Stack):
 
 
 def test_an_answer_that_cannot_be_continued_begins_anew_and_says_so(tram: Stack):
-    """With tools: the text so far is not the whole state.  A job's follower is told, a chat ends with an error."""
-    job_id = tram.submit("!tokens=60 rate=30", tools=WEATHER)
-    with tram.streamed("!tokens=60 rate=30", tools=WEATHER) as response:
+    """Under a grammar: the text so far is not the whole state.  A job's follower is told, a chat ends with an error."""
+    job_id = tram.submit("!tokens=60 rate=30", response_format=JSON)
+    with tram.streamed("!tokens=60 rate=30", response_format=JSON) as response:
         lines = events(response)
         seen = [next(lines) for _ in range(4)]
         tram.engine.wait(running=2)
