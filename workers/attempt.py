@@ -141,7 +141,7 @@ class Attempt:
         if self._mender is not None:
             choices = self._mender.mend(choices)
         if self._introduced:
-            choices = [choice for choice in choices if choice["index"] not in self._introduced or _adds(choice)]
+            choices = [choice for choice in choices if not self._repeats_itself(choice)]
         if choices:
             self._say(choices)
 
@@ -149,6 +149,12 @@ class Attempt:
         self.first_token_ms = self.first_token_ms or now_ms()
         self.answer.add(choices)
         self.relay.send(choices, self.counts)
+
+    def _repeats_itself(self, choice: dict[str, Any]) -> bool:
+        """Whether a choice only says once more who speaks; if it says more, that is taken away."""
+        if choice["index"] not in self._introduced or choice["delta"].pop("role", None) is None:
+            return False
+        return not any(choice["delta"].values()) and choice["finish_reason"] is None
 
     def _count(self, told: dict[str, Any], choices: list[dict[str, Any]] | None) -> None:
         """A continued answer was in part the engine's prompt: those tokens are counted where they belong."""
@@ -204,12 +210,6 @@ class Attempt:
             return await take_over(self.node.redis, self.job.id, self.job.attempt)
         except (Unavailable, Interrupted):  # what was sent is gone: nobody can be told more of it
             return ()
-
-
-def _adds(choice: dict[str, Any]) -> bool:
-    """Whether a choice that was introduced before has anything else to say; in place."""
-    choice["delta"].pop("role", None)
-    return any(choice["delta"].values()) or choice["finish_reason"] is not None
 
 
 def engine_failure(error: BaseException) -> TramError:

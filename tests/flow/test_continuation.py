@@ -1,0 +1,78 @@
+"""Is an answer that was interrupted the one it would have been?  On the real engine, behind a wire that breaks."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.flow.cutter import Cutter
+from tests.flow.sse import events, numbers, text_of
+from tests.flow.stack import Stack, said
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+QUESTIONS = ("Tell me a story.", "Count to twenty.", "Café, naïve, 東京 and 🎉: what are they?")
+CUTS = (2, 4, 5, 3)
+"""Chunks after which the wire breaks, one attempt after the other; the fifth, which is the last, is left alone."""
+LONG = {"max_tokens": 40, "temperature": 0}
+TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
+
+
+@pytest.fixture(scope="module")
+def wire(engine_url: str) -> Iterator[Cutter]:
+    with Cutter(engine_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def frail(wire: Cutter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    settings = {"TRAM_ENGINE_URL": wire.url, "TRAM_MODEL": "tram-demo"}
+    with Stack(tmp_path_factory.mktemp("frail"), **settings) as running:
+        yield running
+
+
+@pytest.mark.parametrize("text", QUESTIONS)
+@pytest.mark.parametrize("fields", [{}, {"logprobs": True}, {"tools": TOOLS}], ids=["plain", "logprobs", "tools"])
+def test_an_answer_cut_short_goes_on_as_if_nothing_had_been(frail: Stack, wire: Cutter, text, fields):
+    undisturbed = frail.chat(text, **LONG, **fields)
+    body = {"messages": said(text), "stream": True, "stream_options": {"include_usage": True}, **LONG, **fields}
+    wire.cuts = list(CUTS)
+    with frail.http.stream("POST", "/v1/chat/completions", json=body) as response:
+        seen = list(events(response))
+    wanted = undisturbed["choices"][0]
+    assert text_of(seen) == wanted["message"]["content"]
+    assert numbers(seen[:-1]) == list(range(1, len(seen)))
+    job = frail.job(response.headers["x-tram-job"])
+    assert job["attempt"] == 1 + len(CUTS)
+    kept = job["result"]["choices"][0]
+    assert (kept["message"], kept["finish_reason"]) == (wanted["message"], wanted["finish_reason"])
+    told = seen[-2].chunk["usage"]
+    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        assert told[name] == job["usage"][name] == undisturbed["usage"][name]
+    if wanted["logprobs"]:
+        tokens = [each["token"] for each in kept["logprobs"]["content"]]
+        assert tokens == [each["token"] for each in wanted["logprobs"]["content"]]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"response_format": {"type": "json_object"}}, {"n": 2}, {"tools": TOOLS, "tool_choice": "required"}],
+    ids=["a grammar", "two choices", "a call"],
+)
+def test_what_cannot_go_on_begins_anew(frail: Stack, wire: Cutter, fields):
+    undisturbed = frail.chat("Tell me a story.", **LONG, **fields)
+    wire.cuts = [4]
+    job_id = frail.submit("Tell me a story.", **LONG, **fields)
+    seen = frail.follow(job_id)
+    assert [event.event for event in seen if event.event] == ["restart", "end"]
+    job = frail.job(job_id)
+    assert (job["attempt"], job["usage"]["completion_tokens"]) == (2, undisturbed["usage"]["completion_tokens"])
+    said_once = [choice["message"].get("content") for choice in job["result"]["choices"]]
+    assert said_once == [choice["message"].get("content") for choice in undisturbed["choices"]]
+
+
+def test_an_answer_that_had_only_begun_to_speak_begins_without_a_word(frail: Stack, wire: Cutter):
+    wire.cuts = [1, 0]  # SGLang's first chunk says who speaks
+    job_id = frail.submit("Tell me a story.", **LONG, response_format={"type": "json_object"})
+    seen = frail.follow(job_id)
+    assert [event.event for event in seen if event.event] == ["end"]
+    assert sum('"role"' in event.data for event in seen) == 1
+    assert frail.job(job_id)["attempt"] == 3
