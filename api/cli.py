@@ -19,6 +19,7 @@ from rich.table import Column, Table
 
 from api import stack, up
 from api.caller import ServiceClient
+from api.commands import accounts as accounts_commands
 from infra.database import Database
 from infra.engine import environment
 from infra.schema import migrate
@@ -32,9 +33,15 @@ app = typer.Typer(
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 engine = typer.Typer(no_args_is_help=True, help="The engine's own Python environment.")
 app.add_typer(keys, name="keys")
+app.add_typer(accounts_commands.accounts, name="accounts")
 app.add_typer(engine, name="engine")
 console = Console()
 errors = Console(stderr=True)
+
+
+@app.callback()
+def settings(context: typer.Context) -> None:
+    context.obj = Settings()
 
 
 def main() -> None:

@@ -135,12 +135,21 @@ def standing(session: Session, account_id: str, month: str, held: Collection[str
 
 
 def ended(session: Session, ids: Collection[str]) -> tuple[list[Settlement], list[str]]:
-    """Of some jobs for which something is held: what those that have ended took, and those that were never made."""
+    """Of some jobs that are counted as open: what those that have ended took, and those for which nothing need be held."""
     columns = (Job.id, Job.state, Job.account_id, Job.parent_id, Job.card, Job.held_micros)
     facts = (Job.ended_ms.label("at_ms"), Job.prompt_tokens, Job.completion_tokens)
     rows = session.execute(select(*columns, *facts).where(Job.id.in_(ids))).all()
     over = [settlement(row, row) for row in rows if row.state in FINAL]
-    return [each for each in over if each is not None], sorted(set(ids) - {row.id for row in rows})
+    bound = {row.id for row in rows if row.held_micros is not None}
+    return [each for each in over if each is not None], sorted(set(ids) - bound)
+
+
+def spent_each(session: Session, payer_id: str, month: str) -> dict[str, tuple[int, int]]:
+    """Micro-dollars this month and ever, of each account below a top-level one, and its own."""
+    both = _sums_and_rows({"payer_id": payer_id}).subquery()
+    this_month = func.sum(case((both.c.month == month, both.c.cost_micros), else_=0))
+    rows = select(both.c.account_id, this_month, func.sum(both.c.cost_micros)).group_by(both.c.account_id)
+    return {row[0]: (int(row[1]), int(row[2])) for row in session.execute(rows)}
 
 
 _TABLE = cast("Table", Usage.__table__)
