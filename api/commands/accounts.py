@@ -37,15 +37,21 @@ Usd = Annotated[str, typer.Option(help=f"USD; {_NONE}: no limit")]
 @accounts.command("list")
 def list_accounts(context: typer.Context) -> None:
     """Show all accounts, and what they have used."""
-    table = Table(Column("id", min_width=31), "name", "below", "spent this month", "spent", "credits", "closed")
+    columns = (Column("id", no_wrap=True), Column("name", overflow="fold"), Column("below", overflow="fold"))
+    table = Table(*columns, "this month", "in all", "paid in", box=None, pad_edge=False)
     with _database(context.obj).transaction() as session:
-        for account in session.scalars(select(Account).order_by(Account.id)):
-            month, ever = usage.spent(session, account.id, month_of(_now_ms()))
-            paid = "" if account.credit_micros is None else _usd(account.credit_micros)
-            closed = "yes" if account.closed_ms else ""
-            row = (account.id, escape(account.name), account.parent_id or "", _usd(month), _usd(ever), paid, closed)
-            table.add_row(*row)
+        found = session.scalars(select(Account).order_by(Account.id)).all()
+        names = {account.id: account.name for account in found}
+        for account in found:
+            table.add_row(*_row(account, names, usage.spent(session, account.id, month_of(_now_ms()))))
     console.print(table)
+
+
+def _row(account: Account, names: dict[str, str], spent: tuple[int, int]) -> tuple[str, ...]:
+    name = escape(account.name) + (" (closed)" if account.closed_ms else "")
+    above = escape(names[account.parent_id]) if account.parent_id else ""
+    paid = "" if account.credit_micros is None else _usd(account.credit_micros)
+    return account.id, name, above, _usd(spent[0]), _usd(spent[1]), paid
 
 
 @accounts.command()
