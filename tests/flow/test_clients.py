@@ -286,8 +286,13 @@ def test_models(client, gateway):
 def test_greedy_text_is_the_engines_own(client, engine_url, text):
     with openai.OpenAI(base_url=f"{engine_url}/v1", api_key="none") as direct:
         wanted = ask(direct, text, temperature=0).choices[0]
-    answer = ask(client, text, temperature=0).choices[0]
-    assert (answer.message.content, answer.finish_reason) == (wanted.message.content, wanted.finish_reason)
+    cached = []
+    for _ in range(2):
+        answer = ask(client, text, temperature=0, user=uuid4().hex)
+        said_here = answer.choices[0]
+        assert (said_here.message.content, said_here.finish_reason) == (wanted.message.content, wanted.finish_reason)
+        cached.append(answer.usage.prompt_tokens_details.cached_tokens)
+    assert cached[1] == answer.usage.prompt_tokens - 1, "the second time all but the last token lay in the cache"
 
 
 def test_cached_tokens_rise_over_a_conversation(client):
