@@ -14,6 +14,7 @@ STACKS = (
     (re.compile(r"tests/flow/test_(clients|readme|examples|asking)\.py"), "engine"),
     (re.compile(r"tests/flow/test_continuation\.py"), "frail"),
     (re.compile(r"tests/infra/engine/test_awq\.py"), "awq"),
+    (re.compile(r"tests/benchmarks/test_programs\.py"), "benchmarks"),
     (re.compile(r"tests/flow/.*\[embedded"), "embedded"),
     (re.compile(r"tests/flow/(.*\[production|test_parts\.py)"), "production"),
     (re.compile(r"tests/api/.*\[(sqlite|postgres)"), "api"),
