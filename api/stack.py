@@ -42,7 +42,9 @@ def engine_child(settings: Settings, card: Card, port: int) -> Child:
     url = f"http://127.0.0.1:{port}"
     return Child(
         name="engine",
-        argv=server.command(card, env=settings.engine_environment, port=port, device=device),
+        argv=server.command(
+            card, env=settings.engine_environment, port=port, device=device, gpu=server.gpu_for(device)
+        ),
         variables=server.variables(card, device),
         ready=lambda: server.is_ready(url),
         start_s=_ENGINE_START_S,
