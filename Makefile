@@ -4,6 +4,7 @@
 # uv's here, all others with their hashes in the lock files.
 
 PYTHON ?= python3
+NAME = overhead
 UV_VERSION := 0.13.8
 
 BIN := .venv/bin
@@ -38,8 +39,8 @@ test: check ## check, then all tests: the quick ones first, then those that need
 up: setup ## start the service
 	@$(BIN)/tram up
 
-bench: setup ## measure what the service adds to the engine
-	@$(BIN)/python benchmarks/overhead.py
+bench: setup ## measure what the service adds to the engine, or NAME=gpu, prefixes, cancel, memory
+	@$(BIN)/python benchmarks/$(NAME).py
 
 check: setup $(LOCKS_IN_STEP) ## lint, format, types, floors, lock files
 	$(BIN)/ruff check $(SOURCES)

@@ -3,6 +3,7 @@
 `create_app` is what uvicorn calls; the lifespan opens the connections and hands them to the routes as `request.state.tram`.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,19 +11,22 @@ from typing import TypedDict
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from prometheus_client import REGISTRY
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api import errors
 from api.deps import State
+from api.fleet import Fleet
 from api.middleware import RequestId
 from api.routes import accounts, chat, completions, conversations, health, jobs, models, replays, usage, webhooks
 from infra import stores
-from infra.engine.choice import served_card
+from infra.engine.server import default_card, device
 from infra.engine.tokenizer import counter_for
 from infra.settings import Settings
-from infra.telemetry import set_up_logging
+from infra.telemetry import FleetMetrics, set_up_logging
 from infra.token_stream import TokenReader
+from models.cards.card import catalogue, named
 from models.errors import InvalidRequest, NotFound, TramError
 
 log = logging.getLogger(__name__)
@@ -55,11 +59,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[State]:
     """Everything a route may use; closed in the reverse order, whatever happens."""
-    card = await served_card(model=settings.model, engine_url=settings.engine_url, engine_model=settings.engine_model)
+    own_card = named(settings.model) if settings.model else None
+    await asyncio.to_thread(_load_counters)
     async with stores.opened(**settings.stores) as held, AsyncExitStack() as stack:
-        reader = TokenReader(held.redis)
-        await reader.open()
-        stack.push_async_callback(reader.close)
+        reader, fleet = TokenReader(held.redis), Fleet(held.redis)
+        for part in (reader, fleet):
+            await part.open()
+            stack.push_async_callback(part.close)
+        metrics = FleetMetrics(lambda: fleet.view.workers)
+        REGISTRY.register(metrics)
+        stack.callback(REGISTRY.unregister, metrics)
         yield State(
             settings=settings,
             database=held.database,
@@ -68,9 +77,16 @@ async def opened(settings: Settings) -> AsyncIterator[State]:
             writer=held.stream,
             publisher=held.publisher,
             objects=held.objects,
-            card=card,
-            counter=counter_for(card),
+            fleet=fleet,
+            own_card=own_card,
+            spare_card=default_card(device()),
         )
+
+
+def _load_counters() -> None:
+    """Before the first request: a tokenizer takes longer to load than a caller would like to wait."""
+    for card in catalogue().values():
+        counter_for(card)
 
 
 async def _not_valid(_: Request, error: Exception) -> Response:

@@ -13,9 +13,9 @@ import orjson
 from redis.asyncio import Redis
 from starlette.requests import ClientDisconnect, Request
 
+from api.fleet import Fleet
 from infra.broker import Publisher
 from infra.database import Database
-from infra.engine.tokenizer import PromptCounter
 from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.token_stream import TokenReader, TokenWriter
@@ -25,7 +25,7 @@ from models.cards.card import Card
 from models.errors import InvalidRequest, TooLarge, Unauthenticated
 from models.idempotency import LONGEST_KEY
 from models.wire.accounts import TAG
-from models.wire.chat import nul_in
+from models.wire.problems import nul_in
 
 KEY_CACHE_S = 5.0
 _KEYS_MOST = 10_000
@@ -43,10 +43,11 @@ class State:
     writer: TokenWriter
     publisher: Publisher
     objects: ObjectStore
-    card: Card
-    """The model served here."""
-    counter: PromptCounter | None
-    """Counts prompt tokens with the card's tokenizer, where it is at hand."""
+    fleet: Fleet
+    own_card: Card | None
+    """TRAM_MODEL's, if it is set: for callers that name no model."""
+    spare_card: Card
+    """For them, where it is not set and nobody has ever served any."""
     _callers: dict[str, tuple[Caller, float]] = field(default_factory=dict)
 
     async def caller(self, key: str) -> Caller:

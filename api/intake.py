@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 
 from api.admission import admit, give_back
 from api.deps import State, now_ms
-from api.served import served
+from api.served import served, staffed
 from infra.broker import TaskName
+from infra.engine.tokenizer import counter_for
 from infra.outbound import check_url
 from infra.telemetry import JOBS_ACCEPTED
 from models import idempotency, ids, jobs, transcripts
@@ -27,9 +28,16 @@ from models.jobs import NewJob
 from models.placement import queue_for
 from models.prefix import chain
 from models.tables.jobs import Door
-from models.wire.chat import NOT_FOR_THE_ENGINE, ChatRequest, JobRequest, explain
+from models.wire.chat import NOT_FOR_THE_ENGINE, ChatRequest, JobRequest, tier_of
+from models.wire.images import check_images, image_parts
+from models.wire.problems import explain
 
-_NOT_PARAMETERS = NOT_FOR_THE_ENGINE - {"stream", "stream_options"}  # a worker frames its chunks by these two
+_NOT_PARAMETERS = NOT_FOR_THE_ENGINE - {
+    "stream",
+    "stream_options",
+    "service_tier",
+}  # a worker frames its chunks by these
+_BY_CAPABILITY = ("regex", "continue_final_message")  # an engine of another make would leave them out without a word
 LONGEST_DEADLINE_S = 7 * 86_400
 """A job that may wait longer than a week is a mistake of units (milliseconds, most likely)."""
 COUNT_FROM_CHARACTERS = 2_000
@@ -93,21 +101,23 @@ async def prepare(
 ) -> NewJob:
     """All that can be refused is refused here; nothing is written."""
     _validate(body, JobRequest if door is Door.JOB else ChatRequest)
-    card = served(state, body.get("model"))
+    card = await served(state, body.get("model"))
     messages = [_as_system(message) for message in body["messages"]]
-    _can(card, body)
-    await _fits(state, card, messages, body)
+    check_abilities(card, body)
+    await _fits(card, messages, body)
     created = now_ms()
     conversation = lineage.conversation_id if lineage else body.get("conversation_id")
     if conversation is not None:
         await state.database.read(partial(_owned, account_id=caller.account_id, conversation_id=conversation))
+    if door is Door.CHAT and not body.get("background"):
+        staffed(state, card)
     return NewJob(
         id=ids.new("job"),
         account_id=caller.account_id,
         door=door,
         model=body.get("model") or card.id,
         card=card.id,
-        queue=queue_for(card.id),
+        queue=queue_for(card.id, tier_of(body)),
         created_ms=created,
         parameters=_parameters(card, body),
         messages=messages,
@@ -144,33 +154,32 @@ def _as_system(message: dict[str, Any]) -> dict[str, Any]:
 def _parameters(card: Card, body: dict[str, Any]) -> dict[str, Any]:
     """What was asked for, and the card's word where the request is silent: a replay needs both."""
     asked = {key: value for key, value in body.items() if key not in _NOT_PARAMETERS and value is not None}
-    return card.sampling.model_dump() | asked
+    return card.sampling.model_dump() | asked | {"service_tier": tier_of(body).value}
 
 
-def _can(card: Card, body: dict[str, Any]) -> None:
+def check_abilities(card: Card, body: dict[str, Any]) -> None:
     """What this model cannot do is said, never left out."""
-    if "image" not in card.modalities and (where := _image_in(body["messages"])):
-        raise InvalidRequest(f"{card.id} reads text only", param=where, code="unsupported_content_type")
+    if "image" in card.modalities:
+        check_images(body["messages"])
+    elif image := next(image_parts(body["messages"]), None):
+        raise InvalidRequest(f"{card.id} reads text only", param=image[0], code="unsupported_content_type")
+    for name in _BY_CAPABILITY:
+        if body.get(name) and name not in card.capabilities:
+            raise InvalidRequest(f"{name}: {card.id} cannot do that", param=name, code="unsupported_parameter")
     for name in ("max_tokens", "max_completion_tokens"):
         if (body.get(name) or 0) > card.max_output_tokens:
             raise InvalidRequest(f"{name}: {card.id} answers with at most {card.max_output_tokens} tokens", param=name)
 
 
-def _image_in(messages: list[dict[str, Any]]) -> str | None:
-    parts = (
-        (f"messages[{number}].content[{place}]", part)
-        for number, message in enumerate(messages)
-        if isinstance(message.get("content"), list)
-        for place, part in enumerate(message["content"])
-    )
-    return next((where for where, part in parts if part["type"] == "image_url"), None)
-
-
-async def _fits(state: State, card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) -> None:
+async def _fits(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) -> None:
     """Over-long prompts are refused before they queue, where the card's tokenizer is at hand."""
-    if state.counter is None or sum(len(str(message.get("content"))) for message in messages) < COUNT_FROM_CHARACTERS:
+    if sum(len(str(message.get("content"))) for message in messages) < COUNT_FROM_CHARACTERS:
         return
-    tokens = await asyncio.to_thread(state.counter.count, messages, body.get("tools"), body.get("tool_choice"))
+    counter = counter_for(card)
+    if counter is None:
+        return
+    count = partial(counter.count, continue_final_message=body.get("continue_final_message") is True)
+    tokens = await asyncio.to_thread(count, messages, body.get("tools"), body.get("tool_choice"))
     if tokens >= card.context_tokens:
         raise ContextLengthExceeded(
             f"this model's maximum context length is {card.context_tokens} tokens, "

@@ -16,6 +16,7 @@ from models.errors import NotFound
 from models.lifecycle import FINAL, JobState
 from models.packing import unpack
 from models.tables.jobs import Job
+from models.wire.chat import tier_of
 from models.wire.ending import StreamEnd
 from models.wire.stream import Frame
 
@@ -56,7 +57,8 @@ def stream_of(job: Job, result: dict[str, Any] | None, seen: EventId) -> Entry:
 def _chunks(job: Job, result: dict[str, Any]) -> list[bytes]:
     parameters = job.parameters or {}
     include_usage = bool((parameters.get("stream_options") or {}).get("include_usage"))
-    frame = Frame(job_id=job.id, model=job.model, created_s=job.created_ms // 1000, include_usage=include_usage)
+    created_s, tier = job.created_ms // 1000, tier_of(parameters)
+    frame = Frame(job_id=job.id, model=job.model, created_s=created_s, include_usage=include_usage, tier=tier)
     chunks = [frame.chunk(choices.encode()) for choices in result["chunks"]]
     if include_usage and job.state is JobState.COMPLETED:
         chunks.append(frame.usage(result["completion"]["usage"]))

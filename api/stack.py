@@ -4,21 +4,20 @@ A description for `infra.processes`: names, commands, variables, readiness.  It 
 and imports none of it.
 """
 
-import json
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
 
-from infra import redis, redis_server
-from infra.engine import environment, server
+from infra import fleet, redis, redis_server
+from infra.engine import environment, failures, server
+from infra.engine.watch import EngineWatch
 from infra.processes import Child
 from infra.settings import Settings
 from models.cards.card import Card
 from models.errors import Unavailable
-from models.placement import queue_for
+from models.placement import queues_of
 
 _ENGINE_START_S = 900.0  # 14 GB of weights from a cold disk, and their first compilation
 _ENGINE_STOP_S = 20.0
@@ -40,14 +39,20 @@ def engine_child(settings: Settings, card: Card, port: int) -> Child:
     device = server.device_for(card, server.device())
     if problem := environment.problem(settings.engine_environment, device):
         raise Unavailable(f"{problem}  {_WAYS}")
+    url = f"http://127.0.0.1:{port}"
     return Child(
         name="engine",
-        argv=server.command(card, env=settings.engine_environment, port=port, device=device),
+        argv=server.command(
+            card, env=settings.engine_environment, port=port, device=device, gpu=server.gpu_for(device)
+        ),
         variables=server.variables(card, device),
-        ready=lambda: server.is_ready(f"http://127.0.0.1:{port}"),
+        ready=lambda: server.is_ready(url),
         start_s=_ENGINE_START_S,
         stop_s=_ENGINE_STOP_S,
         log=_log(settings, "engine"),
+        alive=EngineWatch(url).complaint,
+        unwell_s=settings.engine_stuck_s,
+        explain=failures.explain,
     )
 
 
@@ -55,7 +60,7 @@ def worker_child(settings: Settings, card: Card, engine_url: str, *, needs: tupl
     began = time.time()
     return Child(
         name="worker",
-        argv=worker_command(settings, card),
+        argv=worker_command(settings, card, joined=bool(settings.engine_url)),
         variables=worker_variables(settings, card, engine_url),
         ready=lambda: _announced(settings, began),
         start_s=_START_S,
@@ -65,15 +70,16 @@ def worker_child(settings: Settings, card: Card, engine_url: str, *, needs: tupl
     )
 
 
-def worker_command(settings: Settings, card: Card) -> tuple[str, ...]:
-    concurrency = str(settings.concurrency or card.concurrency)
-    options = ("--concurrency", concurrency, "--queues", queue_for(card.id))
+def worker_command(settings: Settings, card: Card, *, joined: bool) -> tuple[str, ...]:
+    jobs = settings.concurrency or (card.concurrency if joined else server.concurrency(card))
+    options = ("--concurrency", str(jobs), "--queues", ",".join(queues_of(card.id)), "--card", card.model_dump_json())
     quiet = (
         "--without-gossip",
         "--without-mingle",
         "--without-heartbeat",
     )  # workers meet in the database, not in Redis
-    return (sys.executable, "-m", "celery", "--quiet", "--app", "workers.app", "worker", *options, *quiet)
+    joining = ("--joined",) if joined else ()
+    return (sys.executable, "-m", "celery", "--quiet", "--app", "workers.app", "worker", *options, *quiet, *joining)
 
 
 def worker_variables(settings: Settings, card: Card, engine_url: str) -> dict[str, str | None]:
@@ -141,16 +147,15 @@ async def _answers(url: str) -> bool:
 
 
 async def _announced(settings: Settings, since: float) -> bool:
-    """Whether a worker that started after `since` has told Redis that it is there."""
+    """Whether a worker that started here after `since`, and still runs, has shown itself."""
     client = redis.client(settings.redis, connections=2)
     try:
-        keys: Sequence[bytes] = [key async for key in client.scan_iter(match=redis.WORKER + "*")]
-        told = [json.loads(value) for value in await client.mget(keys) if value] if keys else []
+        told = await fleet.read(client)
     except redis.FAULTS:
         return False
     finally:
         await client.aclose()
-    return any(worker["since"] >= since for worker in told)
+    return any(worker.since >= since and fleet.runs_here(worker) for worker in told.workers)
 
 
 def _reachable(host: str) -> str:

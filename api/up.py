@@ -1,6 +1,6 @@
 """How does `tram up` bring everything up, and take it down again?
 
-One supervisor over the stack.  It says what it does while it does it, and where the log is when something fails.
+One supervisor over the stack.  It says what it does while it does it, and why, and where the log is, when something fails.
 """
 
 import asyncio
@@ -48,15 +48,15 @@ async def everything(settings: Settings, console: Console) -> int:
 async def worker(settings: Settings, console: Console) -> int:
     card = await _card(settings)
     if settings.engine_url:
-        return await _supervise([_aloud(stack.worker_child(settings, card, settings.engine_url))], console)
+        return await _supervise([_plainly(stack.worker_child(settings, card, settings.engine_url))], console)
     port = ports.free_port("127.0.0.1")
     engine = stack.engine_child(settings, card, port)
     worker = stack.worker_child(settings, card, _local(port), needs=("engine",))
-    return await _supervise([_aloud(engine), _aloud(worker)], console)
+    return await _supervise([replace(engine, log=None, aloud=True), _plainly(worker)], console)
 
 
-def _aloud(child: Child) -> Child:
-    """Its log on this process's own output: a container's log is what its processes say."""
+def _plainly(child: Child) -> Child:
+    """Its log on this process's own output, line by line as it is: a container's log is what its processes say, and read as JSON."""
     return replace(child, log=None)
 
 
@@ -109,9 +109,9 @@ async def _supervise(
     try:
         await Supervisor(children, report, hold=hold).run(stop)
     except ChildFailed as error:
-        console.print(f"[red]{escape(error.message)}[/red]", highlight=False)
+        console.print(f"[red]{escape(error.message)}[/red]", highlight=False, soft_wrap=True)
         for line in error.last_lines[-_LOG_LINES_SHOWN:]:
-            console.print(f"  {escape(line)}", highlight=False, style="dim")
+            console.print(f"  {escape(line)}", highlight=False, style="dim", soft_wrap=True)
         return 1
     return 0
 
@@ -128,7 +128,7 @@ _WORDS = {
 
 def _show(console: Console, event: Event) -> None:
     words = _WORDS[event.step].format(seconds=event.seconds, detail=escape(event.detail))
-    console.print(f"[bold]{event.child:>8}[/bold]  {words}", highlight=False)
+    console.print(f"[bold]{event.child:>8}[/bold]  {words}", highlight=False, soft_wrap=True)
 
 
 def _welcome(console: Console, settings: Settings, card: Card, key: str | None) -> None:

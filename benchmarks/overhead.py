@@ -22,6 +22,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.load import percentile
 from tests.flow.stack import Stack
 
 ENGINE = Path(__file__).parents[1] / "tests" / "fakes" / "engine.py"
@@ -75,10 +76,6 @@ async def load(url: str, key: str, streams: int, pids: dict[str, int]) -> Run:
 def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * _TICK_S
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 def merged(runs: Sequence[Run]) -> Run:

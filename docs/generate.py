@@ -24,7 +24,9 @@ from api.errors import TABLE
 from infra import telemetry
 from infra.settings import Settings
 from models import errors
+from models.cards.budget import budget
 from models.cards.card import catalogue
+from models.cards.gpus import CLASSES
 from models.errors import TramError
 from models.lifecycle import FINAL, TRANSITIONS
 
@@ -129,16 +131,17 @@ def leaves(command: Any, name: str) -> Iterator[tuple[str, str]]:
 
 def usage_of(parameter: Any) -> str:
     if parameter.param_type_name == "option":
-        return f"[{parameter.opts[0]} …]"
+        return f"[{parameter.opts[0]}]" if parameter.is_flag else f"[{parameter.opts[0]} …]"
     return parameter.name.upper() if parameter.required else f"[{parameter.name.upper()}]"
 
 
 def metrics() -> str:
+    own = [metric for metric in vars(telemetry).values() if isinstance(metric, MetricWrapperBase)]
+    told = [(told, labels_of(metric)) for metric in own for told in metric.describe()]
+    told += [(family, labels_of(family)) for family in telemetry.FleetMetrics.describe()]
     rows = [
-        (f"`{as_exposed(told)}`", told.type, ", ".join(f"`{label}`" for label in labels_of(metric)), told.documentation)
-        for metric in vars(telemetry).values()
-        if isinstance(metric, MetricWrapperBase)
-        for told in metric.describe()
+        (f"`{as_exposed(metric)}`", metric.type, ", ".join(f"`{label}`" for label in labels), metric.documentation)
+        for metric, labels in told
     ]
     return table(("metric", "kind", "labels", "what it counts"), rows)
 
@@ -147,22 +150,48 @@ def as_exposed(metric: Metric) -> str:
     return metric.name + "_total" * (metric.type == "counter")
 
 
-def labels_of(metric: MetricWrapperBase) -> Sequence[str]:
+def labels_of(metric: Any) -> Sequence[str]:
     return metric._labelnames  # noqa: SLF001 -- nothing public tells
 
 
 def cards() -> str:
     rows = [
         (
-            f"`{card.id}`",
+            f"`{card.id}`" + " (a toy)" * card.toy,
             f"{card.context_tokens:,}",
+            ", ".join(card.modalities),
             ", ".join(card.devices),
-            "yes" if card.toy else "",
-            "<br>".join(f"`{alias}`" for alias in card.aliases),
+            names(card.aliases),
+            names(card.stands_in_for),
         )
         for card in catalogue().values()
     ]
-    return table(("card", "context, tokens", "runs on", "toy", "also answers to"), rows)
+    known = table(("card", "context, tokens", "reads", "runs on", "also answers to", "stands in for"), rows)
+    return f"{known}\n\n{budgets()}"
+
+
+def names(of: Sequence[str]) -> str:
+    return "<br>".join(f"`{name}`" for name in of)
+
+
+def budgets() -> str:
+    """What each class of GPU holds of each card that needs one."""
+    rows = [
+        (
+            f"`{card.id}`",
+            of.title,
+            f"{held.kv_bytes / 2**30:.1f} GiB",
+            f"{held.kv_tokens:,}",
+            f"{held.full_contexts:.1f}",
+            str(held.running),
+            str(held.concurrency),
+        )
+        for card in catalogue().values()
+        if "cuda" in card.devices
+        for gpu, of in CLASSES.items()
+        for held in [budget(card, "cuda", gpu)]
+    ]
+    return table(("card", "GPU", "cache", "tokens", "full contexts", "run at once", "jobs a worker holds"), rows)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -96,6 +96,7 @@ _CONNECTING = {
     "broker_transport_options": {
         "ack_emulation": False,
         "priority_steps": [0],  # each step is one more key to wait on, for each queue
+        "queue_order_strategy": "priority",  # a tier is a queue: always the first that holds something, in the order given
         "socket_timeout": _SOCKET_S,
         "socket_connect_timeout": _SOCKET_S,
         "socket_keepalive": True,

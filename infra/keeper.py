@@ -2,7 +2,8 @@
 
 A program of its own (`python -I -S keeper.py STOP_S DESCRIPTORS COMMAND…`), hence no import beyond the standard library.  It
 starts the command in a session of its own and stays until no descendant is left.  It ends them when its standard input
-closes: the kernel closes it however the supervisor dies, SIGKILL too, so an ordered stop and a crash take the same road.
+closes: the kernel closes it however the supervisor dies, SIGKILL too, so an ordered stop and a crash take the same road.  A byte
+on it is a stop without patience, for a family that no longer answers: SIGKILL at once.
 
 Relies on Linux: a subreaper inherits every orphan below it, whatever session that moved to.  Refuses to restart anything
 and to leave first; should somebody kill it with SIGKILL, the kernel sends the command after it.
@@ -35,6 +36,7 @@ class Family:
     def __init__(self, leader: int, wake: int) -> None:
         self.leader = leader
         self.told_to_stop = False
+        self.out_of_patience = False
         self.status: int | None = None  # the leader's, as `wait` tells it
         self.gone = False
         self._wake = wake
@@ -57,11 +59,17 @@ class Family:
     def _listen(self, limit_s: float | None) -> None:
         for descriptor, _ in self._poll.poll(None if limit_s is None else limit_s * 1000):
             if descriptor == _STDIN:
-                self._poll.unregister(_STDIN)  # end of file stays readable for ever
                 self.told_to_stop = True
+                self._hear()
             else:
                 self.told_to_stop |= not _STOP_SIGNALS.isdisjoint(os.read(self._wake, 64))
         self._reap()
+
+    def _hear(self) -> None:
+        if os.read(_STDIN, 64):
+            self.out_of_patience = True
+        else:
+            self._poll.unregister(_STDIN)  # end of file stays readable for ever
 
     def _reap(self) -> None:
         while not self.gone:
@@ -79,11 +87,11 @@ class Family:
 def keep(family: Family, stop_s: float) -> None:
     """Returns when the last descendant is gone."""
     family.wait(lambda: family.leaderless or family.told_to_stop)
-    if not family.leaderless:
+    if not family.leaderless and not family.out_of_patience:
         # The leader alone: a server that has workers of its own wants to end them itself.
         os.kill(family.leader, signal.SIGTERM)
-        family.wait(lambda: family.leaderless, stop_s)
-    if family.leaderless and not family.gone:
+        family.wait(lambda: family.leaderless or family.out_of_patience, stop_s)
+    if family.leaderless and not family.gone and not family.out_of_patience:
         _signal_all(signal.SIGTERM)
         family.wait(lambda: family.gone, _LEFTOVERS_S)
     while not family.gone:

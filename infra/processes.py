@@ -1,8 +1,9 @@
 """How are the processes of one `tram` started, watched and stopped?
 
-A supervisor starts children in the order of their needs, asks each whether it is ready, restarts one that dies, and leaves
-no process behind: each runs below a keeper (`infra.keeper`) that ends it and its descendants when the supervisor lets go
-or dies.  Relies on Linux.  Refuses to restart what was never ready, or what keeps dying: that is `ChildFailed`.
+A supervisor starts children in the order of their needs, asks each whether it is ready and then whether it is well, restarts
+one that dies or stays unwell, and leaves no process behind: each runs below a keeper (`infra.keeper`) that ends it and its
+descendants when the supervisor lets go or dies.  Relies on Linux.  Refuses to restart what was never ready, and what
+`infra.restarts` gives up: that is `ChildFailed`.
 """
 
 import asyncio
@@ -11,14 +12,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import IO, Any, Never
+from typing import Never
 
+from infra.child_output import output_of
+from infra.probes import Alive, Ready, becomes_ready, stays_well
 from infra.restarts import Deaths, RestartPolicy
 from models.errors import TramError
 
@@ -26,12 +28,8 @@ _KEEPER = Path(__file__).with_name("keeper.py")
 # Exit statuses: 128 + n as a keeper (and a shell) tells of its child, -n should a keeper itself be killed.
 _KILLED = {status: number.name for number in signal.Signals for status in (128 + number, -number)}
 
-_PROBE_S = 5.0  # a probe that hangs is one that says no
-_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.02, 0.25
-_PAUSE_SHARE = 0.05  # of the time gone by: being ready is noticed at most so much late
-
 _TAIL_LINES = 20
-_TAIL_BYTES = 16 << 10
+_HURRY = b"!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Child:
     argv: tuple[str, ...]
     variables: Mapping[str, str | None]
     """Added to this process's environment; None takes a variable away."""
-    ready: Callable[[], Awaitable[bool]]
+    ready: Ready
     """A cheap probe, called until true; an `OSError` (connection refused, a time-out) counts as false."""
     start_s: float
     """How long it may take to become ready."""
@@ -50,6 +48,14 @@ class Child:
     """Children that must be ready before this one starts."""
     log: Path | None = None
     """Takes standard output and error, appended; None: this process's own."""
+    aloud: bool = False
+    """In place of `log`: told on this process's standard output, each line behind the child's name."""
+    alive: Alive | None = None
+    """Asked over and over once it is ready: a complaint, or nothing while all is well.  An `OSError` is a complaint."""
+    unwell_s: float = 60.0
+    """With complaints and nothing else for so long it is killed, and starts again."""
+    explain: Callable[[Sequence[str], str], str] | None = None
+    """What its last lines and the way it ended come to, in one line; nothing if they tell nothing."""
 
 
 class Step(StrEnum):
@@ -93,17 +99,31 @@ class _Life:
         loop = asyncio.get_running_loop()
         self.began = loop.time()
         self.ended: asyncio.Future[int] = loop.create_future()
-        self.log_begins = child.log.stat().st_size if child.log and child.log.exists() else 0
+        self.output = output_of(child.name, child.log, aloud=child.aloud)
+        self.last_lines: tuple[str, ...] | None = None
         # The keeper's end closes when it dies, this end when this process does: each learns of the other's death.
         self._rope, keepers_end = socket.socketpair()
         with keepers_end:
-            self._keeper = _start_keeper(child, keepers_end, hold)
+            self._keeper = _start_keeper(child, keepers_end, hold, self.output.descriptor)
+        self.output.started()
         loop.add_reader(self._rope, self._reap)
 
     def let_go(self) -> None:
         """The keeper ends what it keeps; `ended` follows."""
         if not self.ended.done():
             self._rope.shutdown(socket.SHUT_WR)
+
+    def kill(self) -> None:
+        """Like `let_go`, without asking first."""
+        if not self.ended.done():
+            self._rope.send(_HURRY)
+
+    async def over(self) -> str:
+        """How it ended, in words, once its last lines were told."""
+        await asyncio.wait({self.ended})
+        if self.last_lines is None:
+            self.last_lines = await asyncio.to_thread(self.output.finish)
+        return _in_words(self.ended.result())
 
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._rope)
@@ -157,9 +177,9 @@ class Supervisor:
             was_ready = was_ready or ready_s is not None
             if not was_ready:
                 raise _failure(child, life, how)
-            delay_s = deaths.add(asyncio.get_running_loop().time(), ready_s or 0.0)
+            delay_s = deaths.add(asyncio.get_running_loop().time(), ready_s)
             if delay_s is None:
-                raise _failure(child, life, _too_often(self._policy, how))
+                raise _failure(child, life, f"{deaths.too_many}; the last time it {how}")
             self._tell(child, Step.RESTARTING, delay_s)
             await asyncio.sleep(delay_s)
 
@@ -170,20 +190,24 @@ class Supervisor:
 
     async def _see_through(self, child: Child, life: _Life) -> tuple[float | None, str]:
         """From start to death: how many seconds it was ready (None: never), and how it ended."""
-        if not await _becomes_ready(child, life):
-            how = _in_words(life.ended.result()) if life.ended.done() else f"was not ready after {child.start_s:g} s"
+        if not await becomes_ready(child.ready, life.ended, child.start_s):
+            late = "" if life.ended.done() else f"was not ready after {child.start_s:g} s"
             life.let_go()
-            await asyncio.wait({life.ended})
-            self._tell(child, Step.DIED, life.age_s(), how)
-            return None, how
+            return None, self._mourn(child, life, await _explained(child, life, late))
         start_s = life.age_s()
         self._tell(child, Step.READY, start_s)
         self._ready[child.name].set()
-        await asyncio.wait({life.ended})
+        complaint = await stays_well(child.alive, life.ended, child.unwell_s)
         self._ready[child.name].clear()
-        how = _in_words(life.ended.result())
+        if complaint:
+            life.kill()
+            await life.over()
+        how = f"was killed: {complaint}" if complaint else await _explained(child, life, "")
+        return life.age_s() - start_s, self._mourn(child, life, how)
+
+    def _mourn(self, child: Child, life: _Life, how: str) -> str:
         self._tell(child, Step.DIED, life.age_s(), how)
-        return life.age_s() - start_s, how
+        return how
 
     async def _stop_all(self) -> None:
         try:
@@ -198,68 +222,32 @@ class Supervisor:
         self._tell(child, Step.STOPPING)
         asked_s = life.age_s()
         life.let_go()
-        await asyncio.wait({life.ended})
-        self._tell(child, Step.STOPPED, life.age_s() - asked_s, _in_words(life.ended.result()))
+        how = await life.over()
+        self._tell(child, Step.STOPPED, life.age_s() - asked_s, how)
 
     def _tell(self, child: Child, step: Step, seconds: float = 0.0, detail: str = "") -> None:
         self._report(Event(child.name, step, seconds, detail))
 
 
-def _start_keeper(child: Child, rope: socket.socket, hold: Sequence[int]) -> subprocess.Popen[bytes]:
+def _start_keeper(
+    child: Child, rope: socket.socket, hold: Sequence[int], output: int | None
+) -> subprocess.Popen[bytes]:
     held = ",".join(str(descriptor) for descriptor in hold)
     keeper = (sys.executable, "-I", "-S", str(_KEEPER), str(child.stop_s), held)
-    with _output(child.log) as output:
-        return subprocess.Popen(
-            (*keeper, *child.argv),
-            stdin=rope.fileno(),
-            stdout=output,
-            stderr=output,
-            env=_environment(child.variables),
-            start_new_session=True,  # Ctrl-C in the terminal reaches the supervisor alone
-            pass_fds=hold,
-        )
-
-
-@contextmanager
-def _output(log: Path | None) -> Iterator[IO[bytes] | None]:
-    if log is None:
-        yield None
-        return
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        yield output
+    return subprocess.Popen(
+        (*keeper, *child.argv),
+        stdin=rope.fileno(),
+        stdout=output,
+        stderr=output,
+        env=_environment(child.variables),
+        start_new_session=True,  # Ctrl-C in the terminal reaches the supervisor alone
+        pass_fds=hold,
+    )
 
 
 def _environment(variables: Mapping[str, str | None]) -> dict[str, str]:
     merged = {**os.environ, **variables}
     return {name: value for name, value in merged.items() if value is not None}
-
-
-async def _becomes_ready(child: Child, life: _Life) -> bool:
-    probing = asyncio.create_task(_probe(child, life))
-    try:
-        either: set[asyncio.Future[Any]] = {probing, life.ended}
-        await asyncio.wait(either, timeout=child.start_s, return_when=asyncio.FIRST_COMPLETED)
-        if probing.done():
-            probing.result()
-        return probing.done() and not life.ended.done()
-    finally:
-        probing.cancel()
-
-
-async def _probe(child: Child, life: _Life) -> None:
-    while True:
-        if await _says_ready(child):
-            return
-        await asyncio.sleep(min(max(life.age_s() * _PAUSE_SHARE, _FIRST_PAUSE_S), _LAST_PAUSE_S))
-
-
-async def _says_ready(child: Child) -> bool:
-    try:
-        async with asyncio.timeout(_PROBE_S):
-            return await child.ready()
-    except OSError:
-        return False
 
 
 async def _raise_first_failure(tasks: Sequence[asyncio.Task[Never]]) -> None:
@@ -268,21 +256,15 @@ async def _raise_first_failure(tasks: Sequence[asyncio.Task[Never]]) -> None:
             raise end
 
 
+async def _explained(child: Child, life: _Life, late: str) -> str:
+    """How it ended, and what its last lines say to it."""
+    how = await life.over()
+    explanation = child.explain(life.last_lines or (), how) if child.explain else ""
+    return ": ".join(filter(None, (late or how, explanation)))
+
+
 def _failure(child: Child, life: _Life, how: str) -> ChildFailed:
-    return ChildFailed(child.name, how, log=child.log, last_lines=_tail(child.log, life.log_begins))
-
-
-def _tail(log: Path | None, begins: int) -> tuple[str, ...]:
-    if log is None:
-        return ()
-    with log.open("rb") as written:
-        size = written.seek(0, os.SEEK_END)
-        written.seek(max(begins, size - _TAIL_BYTES))
-        return tuple(written.read().decode(errors="replace").splitlines()[-_TAIL_LINES:])
-
-
-def _too_often(policy: RestartPolicy, how: str) -> str:
-    return f"died {policy.most} times within {policy.within_s:g} s; the last time it {how}"
+    return ChildFailed(child.name, how, log=child.log, last_lines=(life.last_lines or ())[-_TAIL_LINES:])
 
 
 def _in_words(status: int) -> str:

@@ -13,6 +13,7 @@ settlements: if one came between the reading of the books and the seed, the book
 It raises what Redis raises (`infra.redis.FAULTS`), but for `let_go`; what follows from that is the caller's to say.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -36,6 +37,8 @@ DOUBT_MS = 2_000
 FRESH_MS = 60_000
 """How long what was spent is believed without a look into the books."""
 DOUBTED_MOST = 100
+_PATIENCE_S = 2.0
+"""No answer is to wait longer for a count of it; what runs out is among FAULTS."""
 
 _BUCKET = """
 local time = redis.call('TIME')
@@ -250,4 +253,5 @@ async def seed(
 async def _run(redis: Redis, script: str, accounts: Sequence[str], asked: dict[str, Any]) -> Any:
     keys = [f"{ACCOUNT}{account}:{part}" for account in accounts for part in ("state", "open", "held")]
     document = orjson.dumps(asked | {"trust_ms": TRUST_MS, "doubt_ms": DOUBT_MS, "keep_ms": KEEP_MS})
-    return await redis.register_script(_BUCKET + script)(keys=keys, args=[document])
+    async with asyncio.timeout(_PATIENCE_S):
+        return await redis.register_script(_BUCKET + script)(keys=keys, args=[document])

@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     engine_env: Path | None = Field(
         None, description="Python environment SGLang lives in; empty: beside the one tram runs in"
     )
+    engine_stuck_s: float = Field(
+        60.0, gt=0, description="How long an engine of our own may make no token while it has requests, or not answer"
+    )
     model: str = Field(
         "", description="Card of the model to serve; empty: the 24B where a GPU is, the demo model where not"
     )

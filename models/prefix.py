@@ -44,8 +44,16 @@ def canonical(message: Mapping[str, Any]) -> bytes:
             [call.get("id"), call["function"]["name"], call["function"].get("arguments") or ""] for call in calls
         ]
     if content := text_of(message.get("content")):
-        kept["content"] = content
+        kept["content"] = content if isinstance(content, str) else [_part(part) for part in content]
     return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)
+
+
+def _part(part: Mapping[str, Any]) -> Any:
+    """Of a message with images: a text by itself, an image with how closely it is looked at."""
+    if part.get("type") != "image_url":
+        return part.get("text")
+    image = part["image_url"]
+    return [image["url"], image.get("detail") or "auto"]
 
 
 def text_of(content: Any) -> Any:

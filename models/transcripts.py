@@ -47,17 +47,20 @@ JOB_FACTS = (
 
 def record(session: Session, job: Row[Any], answers: Sequence[Spoken], now_ms: int) -> str:
     """The turn that `job` was, inside the transaction that ends it; the id of its conversation."""
-    tip, depth = job.chain[-1], len(job.chain)
+    above, answers = _placed(job, answers)
     salt: bytes = session.scalars(_SALT, {"account_id": job.account_id}).one()
-    hashes = [link(salt, tip, each.message) for each in answers]
-    spoken = [_message(job, name, tip, depth, each.message, now_ms) for name, each in zip(hashes, answers, strict=True)]
+    hashes = [link(salt, job.chain[above - 1], each.message) for each in answers]
+    spoken = [
+        _message(job, name, job.chain[above - 1], above, each.message, now_ms)
+        for name, each in zip(hashes, answers, strict=True)
+    ]
     _insert_new(session, [*_prompt(session, job, now_ms), *spoken])
     parent = _parent(session, job)
     conversation_id = _conversation(session, job, parent, now_ms)
     turn = {
         "job_id": job.id,
         "conversation_id": conversation_id,
-        "prompt": tip,
+        "prompt": job.chain[-1],
         "parent_job_id": job.source_job_id or (parent.job_id if parent else None),
         "replay": job.replay_id is not None,
         "created_ms": job.created_ms,
@@ -66,6 +69,19 @@ def record(session: Session, job: Row[Any], answers: Sequence[Spoken], now_ms: i
     if hashes:
         session.execute(_ANSWERS.insert(), [_answer(job, n, hashes[n], answers[n]) for n in range(len(hashes))])
     return conversation_id
+
+
+def _placed(job: Row[Any], answers: Sequence[Spoken]) -> tuple[int, list[Spoken]]:
+    """How many messages of the prompt stand above the answers, and these: whole, in the place of a message they continue."""
+    last = job.messages[-1]
+    if last["role"] != "assistant" or len(job.chain) == 1:
+        return len(job.chain), list(answers)
+    begun = text_of(last.get("content")) or ""
+    whole = [
+        Spoken(each.message | {"content": begun + (each.message.get("content") or "")}, each.finish_reason)
+        for each in answers
+    ]
+    return len(job.chain) - 1, whole
 
 
 @dataclass(frozen=True, slots=True)

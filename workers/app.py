@@ -1,9 +1,10 @@
-"""The worker process: `celery -A workers.app worker`.
+"""The worker process: `celery -A workers.app worker --card …`.
 
 The one module that reads settings at import, because Celery's command imports an app.  It joins an engine at `TRAM_ENGINE_URL`;
 starting one is the command line's work.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -14,9 +15,11 @@ from infra.broker import TaskName, celery_app
 from infra.engine.client import EngineClient
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
+from workers import vigil
 from workers.generate import generate
-from workers.node import Node, watched
+from workers.node import Node, leave, watched
 from workers.pool import prepare
+from workers.presence import Presence, Serving, gpu_of, take_options
 from workers.task import register
 
 settings = Settings()
@@ -34,9 +37,16 @@ async def lifespan() -> AsyncIterator[Node]:
         engine = EngineClient(settings.engine_url, settings.engine_model)
         await engine.open()
         stack.push_async_callback(engine.close)
-        node = Node(held.database, held.redis, held.stream, held.objects, engine, held.publisher)
-        yield await stack.enter_async_context(watched(node))
+        serving: Serving = app.conf["tram_serving"]
+        gpu = await asyncio.to_thread(gpu_of, serving)
+        presence = Presence(held.redis, engine, settings.engine_url, serving, gpu)
+        node = Node(held.database, held.redis, held.stream, held.objects, engine, held.publisher, presence)
+        await stack.enter_async_context(watched(node))
+        if serving.joined:
+            stack.callback(asyncio.create_task(vigil.keep(node, settings.engine_url, settings.engine_stuck_s)).cancel)
+        yield node
 
 
-prepare(app, lifespan, drain_s=settings.drain_s)
+take_options(app)
+prepare(app, lifespan, drain_s=settings.drain_s, drain=leave)
 register(app, TaskName.GENERATE, generate)

@@ -43,6 +43,7 @@ _STOPPED = {
     Stop.CANCELLED: Outcome(JobState.CANCELLED, Cancelled("the job was cancelled")),
     Stop.EXPIRED: Outcome(JobState.EXPIRED, Expired("the deadline passed before the answer was complete")),
     Stop.LOST: Outcome(None, lost=True),
+    Stop.STUCK: Outcome(None, EngineLost("the engine made no tokens any more")),
 }
 
 
@@ -61,7 +62,8 @@ class Attempt:
         self._made: dict[int, int] = {}
         """Tokens so far, by choice, where the engine counts as it goes."""
         self._aborted = False
-        self._mender = ToolCallMender() if self._parameters.get("tools") else None
+        parallel = self._parameters.get("parallel_tool_calls") is not False
+        self._mender = ToolCallMender(parallel=parallel) if self._parameters.get("tools") else None
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
 
     def stop(self, why: Stop) -> None:

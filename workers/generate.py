@@ -21,6 +21,7 @@ from models.lifecycle import JobState
 from models.limits import settlement
 from models.packing import pack
 from models.tables.jobs import Door
+from models.wire.chat import tier_of
 from models.wire.ending import StreamEnd
 from models.wire.stream import completion
 from workers.attempt import Attempt, Outcome, engine_failure
@@ -74,9 +75,9 @@ async def _conclude(node: Node, attempt: Attempt, outcome: Outcome) -> None:
         if key := ending.result_key:  # somebody else has the job: nobody will ever ask for this
             await node.objects.delete(key)
         return
-    await let_go(
-        node.redis, settlement(attempt.job, ending)
-    )  # before its end is told: who hears of it may ask again at once
+    # Before its end is told: who hears of it may ask again at once.
+    await let_go(node.redis, settlement(attempt.job, ending))
+    node.tally(attempt.usage)
     streamed = attempt.job.parameters.get("stream")
     with contextlib.suppress(Fenced):  # the row is written; only the line is somebody else's
         await attempt.relay.end(StreamEnd(outcome.state, ending.error, None if streamed else whole))
@@ -98,7 +99,8 @@ def _let_go(node: Node, job: Claimed) -> None:
 
 def _completion(attempt: Attempt) -> dict[str, Any]:
     job = attempt.job
-    return completion(job.id, job.model, job.created_ms // 1000, attempt.answer.choices(), attempt.usage)
+    created_s, tier = job.created_ms // 1000, tier_of(job.parameters)
+    return completion(job.id, job.model, created_s, attempt.answer.choices(), attempt.usage, tier)
 
 
 async def _ending(node: Node, attempt: Attempt, outcome: Outcome, whole: dict[str, Any] | None) -> Ending:

@@ -1,34 +1,34 @@
 """What does a worker process hold, and who watches over the jobs in its hands?
 
-One node a process: the connections every attempt uses, the attempts that run now, and two watchers.  `renewing` extends the
-leases of all of them in one statement and learns of wishes to cancel; `listening` hears those wishes at once.  Losing the
-second costs seconds, losing the first costs the lease, and then another worker takes over.
+One node a process: the connections every attempt uses, the attempts that run now, and three watchers.  `renewing` extends the
+leases of all of them in one statement and learns of wishes to cancel; `listening` hears those wishes at once; `showing` tells the
+fleet that this worker is there.  Losing the second costs seconds, losing the first costs the lease, and then another worker takes over.
 """
 
 import asyncio
-import json
 import logging
-import os
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 from redis.asyncio import Redis
 
 from infra.broker import Publisher
 from infra.database import Database
 from infra.engine.client import EngineClient
+from infra.fleet import Totals
 from infra.objects import ObjectStore
-from infra.redis import CANCEL_CHANNEL, FAULTS, NUDGE_CHANNEL, WORKER
+from infra.redis import CANCEL_CHANNEL, FAULTS, NUDGE_CHANNEL
 from infra.token_stream import TokenWriter
-from models import ids, jobs
+from models import jobs
 from models.errors import Unavailable
 from models.prefix import cache_salt
 from models.tables.access import Account
+from workers.presence import Presence
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +45,12 @@ class Stop(StrEnum):
     EXPIRED = "expired"
     LOST = "lost"
     """The lease is somebody else's: nothing may be written any more."""
+    STUCK = "stuck"
+    """The engine makes no tokens: another may."""
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def node_name() -> str:
-    """Unique to one start of one process, so a lease never passes to a successor by accident."""
-    return f"{socket.gethostname()[:40]}-{os.getpid()}-{ids.suffix()[-8:]}"
 
 
 @dataclass
@@ -64,12 +61,22 @@ class Node:
     objects: ObjectStore
     engine: EngineClient
     publisher: Publisher
-    name: str = field(default_factory=node_name)
+    presence: Presence
     running: dict[str, tuple[int, Callable[[Stop], None]]] = field(default_factory=dict)
     """Job id to its attempt number and the way to stop it."""
+    totals: Totals = field(default_factory=Totals)
     _salts: dict[str, str] = field(default_factory=dict)
     _engine_up: bool = False
+    _engine_stuck: bool = False
     _engine_poll: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def name(self) -> str:
+        return self.presence.name
+
+    def tally(self, usage: dict[str, Any]) -> None:
+        """A job has ended, and this is what it used."""
+        self.totals = self.totals.plus(usage)
 
     async def engine_ready(self) -> None:
         """Returns once the engine takes requests; a job is claimed only then."""
@@ -77,12 +84,22 @@ class Node:
             return
         async with self._engine_poll:
             while not self._engine_up:
-                self._engine_up = await self.engine.is_ready()
+                self._engine_up = not self._engine_stuck and await self.engine.is_ready()
                 if not self._engine_up:
                     await asyncio.sleep(_ENGINE_POLL_S)
 
     def engine_lost(self) -> None:
         self._engine_up = False
+
+    def engine_stuck(self) -> None:
+        """Until `engine_well`: what runs is handed back, and nothing is claimed."""
+        self._engine_up, self._engine_stuck = False, True
+        self.presence.stuck = True
+        for _, stop in tuple(self.running.values()):
+            stop(Stop.STUCK)
+
+    def engine_well(self) -> None:
+        self._engine_stuck = self.presence.stuck = False
 
     async def cache_salt(self, account_id: str) -> str:
         salt = self._salts.get(account_id)
@@ -102,7 +119,7 @@ class Node:
 @asynccontextmanager
 async def watched(node: Node) -> AsyncIterator[Node]:
     """Runs the node's watchers as long as the block lasts."""
-    watchers = [asyncio.create_task(_renewing(node)), asyncio.create_task(_listening(node))]
+    watchers = [asyncio.create_task(watch(node)) for watch in (_renewing, _listening, _showing)]
     try:
         yield node
     finally:
@@ -111,22 +128,23 @@ async def watched(node: Node) -> AsyncIterator[Node]:
         await asyncio.gather(*watchers, return_exceptions=True)
 
 
+async def leave(node: Node) -> None:
+    """What a stop begins with: nobody is to count on this worker any more."""
+    await node.presence.withdraw()
+
+
 async def _renewing(node: Node) -> None:
-    since = time.time()
     while True:
-        await _announce(node, since)
         await asyncio.sleep(RENEW_S)
         held = {job_id: attempt for job_id, (attempt, _) in node.running.items()}
         if held:
             await _renew(node, held)
 
 
-async def _announce(node: Node, since: float) -> None:
-    told = json.dumps({"since": since, "running": len(node.running)})
-    try:
-        await node.redis.set(WORKER + node.name, told, ex=int(4 * RENEW_S))
-    except FAULTS:
-        log.info("Redis is away: this worker cannot show itself")
+async def _showing(node: Node) -> None:
+    while True:
+        await node.presence.show(running=len(node.running), totals=node.totals)
+        await asyncio.sleep(RENEW_S)
 
 
 async def _renew(node: Node, held: dict[str, int]) -> None:

@@ -11,6 +11,7 @@ import orjson
 
 from infra.token_stream import NOTHING, Counts, Entry, TokenWriter
 from models.jobs import Claimed
+from models.wire.chat import tier_of
 from models.wire.ending import StreamEnd
 from models.wire.stream import RESTART, Frame
 from workers.node import now_ms
@@ -21,7 +22,11 @@ class Relay:
         options = job.parameters.get("stream_options") or {}
         self._include_usage = bool(options.get("include_usage"))
         self._frame = Frame(
-            job_id=job.id, model=job.model, created_s=job.created_ms // 1000, include_usage=self._include_usage
+            job_id=job.id,
+            model=job.model,
+            created_s=job.created_ms // 1000,
+            include_usage=self._include_usage,
+            tier=tier_of(job.parameters),
         )
         self._writer, self._job = writer, job
         self.sequence = 0

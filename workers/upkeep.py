@@ -8,6 +8,7 @@ import asyncio
 import logging
 import secrets
 import signal
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -98,6 +99,10 @@ class Upkeep:
         while await self.database.write(usage.fold) == usage.FOLD_MOST:
             pass
 
+    async def show(self) -> None:
+        """A sign of life, for the container's health check."""
+        await self.redis.set(redis.UPKEEP + socket.gethostname(), b"", ex=SHOWN_S)
+
     async def deliver(self) -> None:
         await self.deliverer.round()
 
@@ -132,7 +137,10 @@ SWEEPS: tuple[tuple[Sweep, float], ...] = (
     (Upkeep.republish, 1.0),
     (Upkeep.forget, 10.0),
     (Upkeep.fold, 10.0),
+    (Upkeep.show, 5.0),
 )
+SHOWN_S = 15
+"""Three rounds."""
 DELIVERY_ROUND_S = 1.0
 
 

@@ -17,7 +17,7 @@ from models.limits import month_of
 from models.sub_accounts import LISTED_MOST
 from models.tables.access import Account
 from models.wire.accounts import NewSubAccount, Rotation, SubAccountUpdate, sub_account_view
-from models.wire.chat import explain
+from models.wire.problems import explain
 
 router = APIRouter(prefix="/v1/sub-accounts")
 Model = TypeVar("Model", bound=BaseModel)

@@ -28,8 +28,8 @@ from models.lifecycle import FINAL, JobState
 from models.listings import Window, page
 from models.tables.jobs import Door, Job
 from models.tables.transcripts import Turn
-from models.wire.chat import explain
 from models.wire.completions import CompletionUpdate, completion_view, message_views
+from models.wire.problems import explain
 
 router = APIRouter(prefix="/v1/chat/completions")
 

@@ -1,4 +1,4 @@
-"""GET /v1/models: what is served here, and what is known of it."""
+"""GET /v1/models: which models are known, and which of them are served now, by how many workers."""
 
 from datetime import UTC, datetime, time
 from typing import Any
@@ -9,24 +9,27 @@ from starlette.responses import Response
 from api.answers import json_response
 from api.deps import State, caller_of, state_of
 from api.served import known
-from models.cards.card import Card, catalogue
+from models.cards.card import Card
 from models.errors import NotFound
 
 router = APIRouter(prefix="/v1/models")
 
 
-@router.get("", summary="List models")
+@router.get("", summary="List models, those that are served now first")
 async def list_models(request: Request) -> Response:
     await caller_of(request)
     state = state_of(request)
-    cards = {state.card.id: state.card} | dict(catalogue())
-    return json_response({"object": "list", "data": [_view(state, card) for card in cards.values()]})
+    await state.fleet.refresh()
+    view = state.fleet.view
+    cards = sorted(view.cards.values(), key=lambda card: card.id not in view.live)
+    return json_response({"object": "list", "data": [_view(state, card) for card in cards]})
 
 
 @router.get("/{name:path}", summary="Retrieve a model")
 async def retrieve_model(request: Request, name: str) -> Response:
     await caller_of(request)
     state = state_of(request)
+    await state.fleet.refresh()
     card = known(state, name)
     if card is None:
         raise NotFound(f"the model {name!r} does not exist", param="model", code="model_not_found")
@@ -34,6 +37,7 @@ async def retrieve_model(request: Request, name: str) -> Response:
 
 
 def _view(state: State, card: Card) -> dict[str, Any]:
+    workers = state.fleet.view.live.get(card.id, ())
     return {
         "id": card.id,
         "object": "model",
@@ -41,7 +45,10 @@ def _view(state: State, card: Card) -> dict[str, Any]:
         "owned_by": card.owned_by,
         "description": card.description,
         "toy": card.toy,
-        "served": card.id == state.card.id,
+        "served": bool(workers),
+        "workers": len(workers),
+        "capacity": sum(worker.capacity for worker in workers),
+        "running": sum(worker.running for worker in workers),
         "aliases": list(card.aliases),
         "context_length": card.context_tokens,
         "max_output_tokens": card.max_output_tokens,

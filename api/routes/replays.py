@@ -17,11 +17,12 @@ from models.accounts import Caller
 from models.errors import Conflict, InvalidRequest, NotFound
 from models.lifecycle import FINAL
 from models.listings import Window, page
+from models.placement import Tier
 from models.replay import request_again
 from models.replays import NewReplay, Recorded
 from models.tables.jobs import Door
 from models.tables.replays import Replay
-from models.wire.chat import explain
+from models.wire.problems import explain
 from models.wire.replays import ReplayRequest, replay_view
 
 router = APIRouter(prefix="/v1/replays")
@@ -92,7 +93,8 @@ async def _recorded(state: State, caller: Caller, wanted: ReplayRequest) -> list
 
 def _again(turn: Recorded, wanted: ReplayRequest, replay_id: str) -> tuple[dict[str, Any], Door, Lineage]:
     model = wanted.target_model or turn.job.model
-    body = request_again(turn.job.parameters or {}, turn.messages, model, wanted.overrides)
+    overrides = {"service_tier": Tier.FLEX.value} | wanted.overrides  # nobody waits for a comparison
+    body = request_again(turn.job.parameters or {}, turn.messages, model, overrides)
     return body, Door.REPLAY, Lineage(replay_id, turn.job.id, turn.conversation_id)
 
 

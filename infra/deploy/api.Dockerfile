@@ -32,6 +32,6 @@ ENV PATH="/opt/tram/bin:$PATH" \
 WORKDIR /srv
 USER 10001
 EXPOSE 8700
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8700/ready', timeout=4)"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
+    CMD ["tram", "health", "api"]
 CMD ["tram", "api"]

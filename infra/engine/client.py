@@ -25,7 +25,15 @@ _LONGEST_LINE_BYTES = 16 << 20  # a chunk of logprobs is large; more than this i
 _HTTP_OK, _HTTP_BAD_REQUEST, _HTTP_SERVER = 200, 400, 500
 _JSON = {"Content-Type": "application/json"}
 _PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: ")  # where in the grammar compiler's sources it was said
-_GRAMMAR = "grammar"
+_MESSAGE_CHARACTERS = 500  # some of its messages hold the whole grammar
+_GRAMMAR = re.compile(r"(?:compile |grammar_key=\(')(json|regex|structural_tag)")
+_GRAMMARS = {
+    "json": "response_format",
+    "regex": "regex",
+    "structural_tag": "tools",
+}  # what its kinds of grammar are made of
+_NAMED = re.compile(r"logit_bias|Tool (\d+) function")
+_DEAD_END = "Grammar accept_token failed"  # the grammar lets no token through
 _DATA, _DONE = b"data:", b"[DONE]"
 
 
@@ -192,11 +200,22 @@ def _failure(failure: Mapping[str, Any], status: int | None = None) -> TramError
     """SGLang puts the status into `code`; a full queue is 503 in both of its ways of saying so."""
     code = failure.get("code")
     status = status or (code if isinstance(code, int) else _HTTP_SERVER)
-    message = _PLACE.sub("", str(failure.get("message") or f"the engine answered {status}"))
+    message = _PLACE.sub("", str(failure.get("message") or f"the engine answered {status}"))[:_MESSAGE_CHARACTERS]
     if status in {429, 503}:
         return EngineBusy(message)
+    if message.startswith(_DEAD_END):
+        return InvalidRequest("the grammar came to a point from which no answer can go on")
     if status >= _HTTP_SERVER:
         return EngineError(f"the engine failed: {message}")
     if "context length" in message:
         return ContextLengthExceeded(message, param="messages")
-    return InvalidRequest(message, param=failure.get("param") or ("response_format" if _GRAMMAR in message else None))
+    return InvalidRequest(message, param=failure.get("param") or _blamed(message))
+
+
+def _blamed(message: str) -> str | None:
+    """The parameter that SGLang speaks of; it names none itself."""
+    if grammar := _GRAMMAR.search(message):
+        return _GRAMMARS[grammar[1]]
+    if named := _NAMED.match(message):
+        return f"tools[{named[1]}].function.parameters" if named[1] else named[0]
+    return None

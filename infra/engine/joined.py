@@ -1,7 +1,7 @@
-"""What does an engine that is already running serve?  A card for it, made from what it says of itself.
+"""What is an engine that is already running, and what does it serve?  It is asked over HTTP.
 
-For `TRAM_ENGINE_URL` pointing at any OpenAI-compatible server whose model is in no catalogue.  What such a server does not tell (its
-context, where it keeps silent) is assumed, and said so in the card.
+`card_of` makes a card for any OpenAI-compatible server whose model is in no catalogue.  What such a server does not tell (its
+context, where it keeps silent) is assumed, and said so in the card.  `software` names what it runs, where it is SGLang.
 """
 
 import re
@@ -17,6 +17,7 @@ ASSUMED_CONTEXT_TOKENS = 32_768
 CONCURRENCY = 256
 """The engine holds its own queue; this only bounds what one worker passes on at once."""
 _ASK_S = 5.0
+_FAULTS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 
 async def card_of(url: str, model: str = "") -> Card:
@@ -48,16 +49,32 @@ async def card_of(url: str, model: str = "") -> Card:
     )
 
 
-async def _listed(url: str) -> list[dict[str, Any]]:
-    address = f"{url.rstrip('/').removesuffix('/v1')}/v1/models"
+async def software(url: str) -> tuple[str, str] | None:
+    """Name and version of what runs there, as far as it tells; None when it does not answer."""
     try:
-        timeout = aiohttp.ClientTimeout(total=_ASK_S)
-        async with aiohttp.ClientSession(timeout=timeout) as http, http.get(address) as answer:
-            answer.raise_for_status()
-            body = await answer.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        told = await _asked(url, "/server_info")
+    except aiohttp.ClientResponseError:
+        return "unknown", ""
+    except _FAULTS:
+        return None
+    version = told.get("version") if isinstance(told, dict) else None
+    return ("sglang", version) if isinstance(version, str) else ("unknown", "")
+
+
+async def _listed(url: str) -> list[dict[str, Any]]:
+    try:
+        body = await _asked(url, "/v1/models")
+    except _FAULTS as error:
         raise Unavailable(f"the engine at {url} does not list its models: {error}") from error
     return [entry for entry in body.get("data", []) if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+
+async def _asked(url: str, path: str) -> Any:
+    timeout = aiohttp.ClientTimeout(total=_ASK_S)
+    address = url.rstrip("/").removesuffix("/v1") + path
+    async with aiohttp.ClientSession(timeout=timeout) as http, http.get(address) as answer:
+        answer.raise_for_status()
+        return await answer.json(content_type=None)
 
 
 def _slug(name: str) -> str:

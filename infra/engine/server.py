@@ -1,8 +1,8 @@
 """How is SGLang started for a card, and does it take requests yet?
 
 A pure description: the command, the variables, the model's folder.  `infra.processes` runs it, `infra.engine.environment` makes
-the Python environment it runs in.  Relies on the card for every flag that is a choice; adds only what follows from the
-place (device, port, names).  Binds the loopback address, never another.
+the Python environment it runs in.  Relies on the card for every flag that is a choice, by class of GPU; adds only what follows
+from the place (device, port, names, files).  Binds the loopback address, never another.
 """
 
 import shutil
@@ -12,7 +12,9 @@ from pathlib import Path
 
 import aiohttp
 
+from infra.engine import gpu as gpus
 from models.cards.card import PACKAGED, Card, Device, Flags, catalogue
+from models.cards.gpus import Gpu
 from models.errors import Unavailable
 
 DEFAULT_CARDS: dict[Device, str] = {"cuda": "mistral-small-24b-instruct-2501-awq", "cpu": "tram-demo"}
@@ -44,15 +46,32 @@ def device_for(card: Card, machine: Device) -> Device:
     )
 
 
+def gpu_for(device: Device) -> Gpu | None:
+    """The class of this machine's GPU; None for a CPU, and for a GPU that no class fits."""
+    found = gpus.installed() if device == "cuda" else None
+    return found.kind if found else None
+
+
+def concurrency(card: Card) -> int:
+    """Jobs a worker holds at once beside the engine that this machine starts for the card.  Raises Unavailable."""
+    where = device_for(card, device())
+    return card.concurrency_on(where, gpu_for(where))
+
+
 def model_path(card: Card) -> str:
     """A folder for packaged weights, else the repository that SGLang fetches or finds in its cache."""
     return str(files("infra.engine") / "cpu" / "model") if card.weights == PACKAGED else card.weights
 
 
-def command(card: Card, *, env: Path, port: int, device: Device) -> tuple[str, ...]:
+def chat_template(card: Card) -> Path | None:
+    """The template that takes the place of the checkpoint's own."""
+    return Path(str(files("models.cards") / card.chat_template)) if card.chat_template else None
+
+
+def command(card: Card, *, env: Path, port: int, device: Device, gpu: Gpu | None = None) -> tuple[str, ...]:
     """The engine listens on `port`; `env` is the root of SGLang's Python environment."""
     # -P: the directory it is started in may hold packages that bear the names of SGLang's own imports.
-    flags = _place(card, port, device) | card.flags_on(device)
+    flags = _place(card, port, device) | card.flags_on(device, gpu)
     return (str(env.absolute() / "bin" / "python"), "-P", "-m", "sglang.launch_server", *_arguments(flags))
 
 
@@ -102,6 +121,8 @@ def _place(card: Card, port: int, device: Device) -> Flags:
         "host": _HOST,
         "port": port,
     }
+    if template := chat_template(card):
+        flags["chat-template"] = str(template)
     return flags if card.weights == PACKAGED else flags | {"revision": card.revision}
 
 

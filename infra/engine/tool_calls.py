@@ -14,14 +14,19 @@ _SEPARATOR = re.compile(r"[\s,\]]*")
 
 
 class ToolCallMender:
-    """One a job; `mend` takes each chunk's cleaned choices and returns those to send instead."""
+    """One a job; `mend` takes each chunk's cleaned choices and returns those to send instead.
 
-    def __init__(self) -> None:
+    `parallel` False: of an answer's calls only the first is let through.  SGLang's Mistral grammars do not heed the wish.
+    """
+
+    def __init__(self, *, parallel: bool = True) -> None:
+        self._parallel = parallel
         self._calls: dict[int, int] = {}  # calls seen, by choice
         self._held: dict[int, str] = {}
 
     def mend(self, choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [mended for choice in choices for mended in self._mend(choice)]
+        mended = [each for choice in choices for each in self._mend(choice)]
+        return mended if self._parallel else [each for each in mended if _is_first_call(each)]
 
     def _mend(self, choice: dict[str, Any]) -> list[dict[str, Any]]:
         index, delta = choice["index"], choice["delta"]
@@ -48,6 +53,16 @@ class ToolCallMender:
             text = text[end:]
         self._held[index] = text
         return found
+
+
+def _is_first_call(choice: dict[str, Any]) -> bool:
+    """Whether anything is left to send without the calls behind the first, which are taken out."""
+    delta = choice["delta"]
+    if not (calls := delta.pop("tool_calls", None)):
+        return True
+    if first := [call for call in calls if call["index"] == 0]:
+        delta["tool_calls"] = first
+    return bool(delta) or choice["finish_reason"] is not None
 
 
 def _call_at(text: str, position: int) -> tuple[str, str, int] | None:

@@ -106,7 +106,11 @@ def balance_view(account: Account, spent: tuple[int, int]) -> dict[str, Any]:
     """`balance_cents` is what is left of the credits, `remaining_cents` of whatever ends first; null where nothing ends."""
     cap, period = cap_of(account)
     balance = None if account.credit_micros is None else account.credit_micros - spent[1]
-    caps = ((account.month_cap_micros, spent[0]), (account.total_cap_micros, spent[1]), (account.credit_micros, spent[1]))
+    caps = (
+        (account.month_cap_micros, spent[0]),
+        (account.total_cap_micros, spent[1]),
+        (account.credit_micros, spent[1]),
+    )
     left = [limit - used for limit, used in caps if limit is not None]
     return {
         "object": "balance",

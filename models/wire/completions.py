@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from models import ids
 from models.lifecycle import JobState
 from models.tables.jobs import Job
-from models.wire.chat import Metadata
+from models.wire.chat import Metadata, tier_of
 
 
 class CompletionUpdate(BaseModel):
@@ -38,6 +38,7 @@ def _empty(job: Job) -> dict[str, Any]:
         "model": job.model,
         "choices": [],
         "usage": None,
+        "service_tier": tier_of(job.parameters or {}),
     }
 
 

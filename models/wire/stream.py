@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from models import ids
+from models.placement import Tier
 from models.transcripts import Spoken
 
 DONE = b"data: [DONE]\n\n"
@@ -19,12 +20,15 @@ RESTART = b'{"object":"tram.restart"}'
 class Frame:
     """The bytes around the choices of one job's chunks."""
 
-    def __init__(self, *, job_id: str, model: str, created_s: int, include_usage: bool) -> None:
+    def __init__(
+        self, *, job_id: str, model: str, created_s: int, include_usage: bool, tier: Tier = Tier.DEFAULT
+    ) -> None:
         head = {
             "id": ids.completion_of(job_id),
             "object": "chat.completion.chunk",
             "created": created_s,
             "model": model,
+            "service_tier": tier,
         }
         self._head = orjson.dumps(head)[:-1] + b',"choices":'
         self._tail = b',"usage":null}' if include_usage else b"}"
@@ -150,7 +154,12 @@ class _Choice:
 
 
 def completion(
-    job_id: str, model: str, created_s: int, choices: list[dict[str, Any]], usage: dict[str, Any]
+    job_id: str,
+    model: str,
+    created_s: int,
+    choices: list[dict[str, Any]],
+    usage: dict[str, Any],
+    tier: Tier = Tier.DEFAULT,
 ) -> dict[str, Any]:
     return {
         "id": ids.completion_of(job_id),
@@ -159,6 +168,7 @@ def completion(
         "model": model,
         "choices": choices,
         "usage": usage,
+        "service_tier": tier,
     }
 
 

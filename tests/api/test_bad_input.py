@@ -14,6 +14,14 @@ from tests.api.conftest import KEY, Api
 USER = {"role": "user", "content": "Hello!"}
 ASKED = {"messages": [USER]}
 FUNCTION = {"type": "function", "function": {"name": "f"}}
+NAMED_OTHER = {"type": "function", "function": {"name": "g"}}
+STRICT = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {"not": {}}}}
+SELF = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#"}}}
+BEGUN = {"role": "assistant", "content": "The"}
+CALLED = {
+    "role": "assistant",
+    "tool_calls": [{"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
 MOST = 4 << 20
 KINDS = {
     400: {"invalid_request_error"},
@@ -23,6 +31,7 @@ KINDS = {
     409: {"conflict_error"},
     413: {"invalid_request_error"},
     422: {"invalid_request_error"},
+    503: {"service_unavailable"},
 }
 ODD = ("nope", "%00", "job_%00", "chatcmpl-%00", "%ff", "%ED%A0%80", "%F0%9F%A6%84", "a" * 10_000, "'%20OR%201=1--")
 
@@ -155,7 +164,38 @@ FIELDS = [
     ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
     ({"metadata": {"a\0": "b"}}, "metadata"),
     ({"metadata": {"a": "\0"}}, "metadata.a"),
-    ({"logit_bias": {"1": 5}}, "logit_bias"),
+    ({"tools": [FUNCTION, FUNCTION]}, "tools[1].function.name"),
+    ({"tools": [FUNCTION], "tool_choice": NAMED_OTHER}, "tool_choice.function.name"),
+    ({"tools": [FUNCTION], "regex": "a"}, "regex"),
+    ({"tools": [STRICT]}, "tools[0].function.parameters"),
+    ({"guided_json": "x"}, "guided_json"),
+    ({"guided_json": {"$ref": "#"}}, "guided_json"),
+    ({"guided_json": {"properties": {"a": {"type": "varchar"}}}}, "guided_json.properties.a"),
+    ({"guided_json": {}, "regex": "a"}, "regex"),
+    ({"guided_json": {"enum": list(range(1001))}}, "guided_json"),
+    ({"response_format": SELF}, "response_format.json_schema.schema"),
+    ({"response_format": SELF, "guided_json": {}}, "guided_json"),
+    ({"regex": "(.*.*)*"}, "regex"),
+    ({"regex": "(" * 100_000}, "regex"),
+    ({"regex": ""}, "regex"),
+    ({"ebnf": "root ::= x"}, "ebnf"),
+    ({"logit_bias": {"x": 5}}, "logit_bias.x"),
+    ({"logit_bias": {"1": 500}}, "logit_bias.1"),
+    ({"logit_bias": {str(number): 0 for number in range(301)}}, "logit_bias"),
+    ({"top_k": -2}, "top_k"),
+    ({"min_p": 2}, "min_p"),
+    ({"repetition_penalty": 0}, "repetition_penalty"),
+    ({"continue_final_message": True}, "messages[0].role"),
+    ({"messages": [USER, BEGUN]}, "messages[1].role"),
+    ({"messages": [BEGUN], "continue_final_message": True}, "messages[0].role"),
+    ({"messages": [USER, CALLED]}, "messages[1].tool_calls"),
+    ({"service_tier": "gold"}, "service_tier"),
+    ({"modalities": ["audio"]}, "modalities[0]"),
+    ({"functions": [{"name": "f"}]}, "functions"),
+    ({"reasoning_effort": "low"}, "reasoning_effort"),
+    ({"input_ids": [1]}, "input_ids"),
+    ({"rid": "job_"}, "rid"),
+    ({"cache_salt": ""}, "cache_salt"),
     ({"model": 5}, "model"),
     ({"model": "m" * 100_000}, "model"),
     ({"conversation_id": 5}, "conversation_id"),
@@ -211,7 +251,7 @@ def test_what_is_not_there_is_named(api: Api):
     post = api.http.post
     known = "casperhansen/mistral-small-24b-instruct-2501-awq"
     assert "gpt-9" in refused(post("/v1/jobs", json=ASKED | {"model": "gpt-9"}), 404, "model", "model_not_found")
-    assert "tram-demo" in refused(post("/v1/jobs", json=ASKED | {"model": known}), 404, "model", "model_not_found")
+    refused(post("/v1/chat/completions", json=ASKED | {"model": known}), 503, "model", "no_worker")
     refused(post("/v1/jobs", json=ASKED | {"conversation_id": "conv_x"}), 404, "conversation_id")
     refused(post("/v1/replays", json={"source_request_id": "job_x"}), 404, "source_request_id")
     refused(post("/v1/replays", json={"source_conversation_id": "conv_x"}), 404, "source_conversation_id")

@@ -1,8 +1,10 @@
 """Does a keeper, run by hand, pass on what it should and keep to itself what it should not?"""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -35,13 +37,21 @@ def test_it_ends_its_child_when_its_input_closes() -> None:
         assert process.wait(WITHIN_S) == 128 + 15
 
 
-def test_what_it_is_told_on_its_input_ends_nothing_else() -> None:
-    """Whatever the input says, only the child below it is asked to stop."""
-    with kept("exec sleep 600") as process:
+@pytest.mark.parametrize("closed", [False, True], ids=["at once", "while it waits"])
+def test_a_byte_on_its_input_is_the_end_of_its_patience(closed: bool) -> None:
+    """Nobody is asked: who no longer answers would not hear it."""
+    with kept("trap '' TERM; sh -c \"trap '' TERM; echo up; sleep 600\"; exit 3") as process:
         assert process.stdin is not None
-        process.stdin.write("x")
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        if closed:
+            process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        process.stdin.write("!")
         process.stdin.flush()
-        assert process.wait(WITHIN_S) == 128 + 15
+        assert process.wait(WITHIN_S) == 128 + 9
+        assert time.monotonic() - began < WITHIN_S / 4
+        assert process.stdout.read() == ""  # nobody is left to write
 
 
 def test_orphans_are_waited_for_and_killed_when_they_do_not_go() -> None:

@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +57,7 @@ class Stage:
     def child(self, name: str, script: str = LASTS, **fields: object) -> Child:
         script = f"echo $$ > {self.path / name}; {script}"
         plain = Child(name, ("sh", "-c", script), {}, self.wrote(name), start_s=WITHIN_S, stop_s=WITHIN_S)
-        return replace(plain, log=self.path / f"{name}.log", **fields)  # type: ignore[arg-type]
+        return replace(plain, **{"log": self.path / f"{name}.log", **fields})  # type: ignore[arg-type]
 
     def wrote(self, *names: str) -> Callable[[], asyncio.Future[bool]]:
         async def ready() -> bool:
@@ -283,8 +283,8 @@ async def test_only_the_end_of_a_long_log_is_told(stage: Stage) -> None:
 
 
 async def test_one_that_is_not_ready_in_time_fails(stage: Stage) -> None:
-    late = stage.child("late", ready=stage.wrote("nothing"), start_s=0.2)
-    with pytest.raises(ChildFailed, match=r"late was not ready after 0\.2 s"):
+    late = stage.child("late", ready=stage.wrote("nothing"), start_s=2.5)
+    with pytest.raises(ChildFailed, match=r"late was not ready after 2\.5 s"):
         await supervised(late)
     assert gone(stage.pid("late"))
 
@@ -396,3 +396,101 @@ def test_needs_must_be_among_the_children(stage: Stage) -> None:
 def test_needs_in_a_circle_are_refused(stage: Stage) -> None:
     with pytest.raises(ValueError, match="cycle"):
         Supervisor([stage.child("a", needs=("b",)), stage.child("b", needs=("a",))], Told())
+
+
+def complaining(*complaints: str, done: Callable[[], object]) -> Callable[[], Awaitable[str]]:
+    """Says each once; then that all is well, after `done`."""
+    left = iter(complaints)
+
+    async def alive() -> str:
+        if complaint := next(left, None):
+            return complaint
+        if complaint is None:
+            done()
+        return ""
+
+    return alive
+
+
+async def test_one_that_stays_unwell_is_killed_without_patience_and_starts_again(stage: Stage) -> None:
+    ready = stage.wrote("deaf")
+
+    async def alive() -> str:
+        if await ready():
+            first.append(stage.pid("deaf"))
+            (stage.path / "deaf").unlink()  # the next life has to write it again
+        return "no token"
+
+    first: list[int] = []
+    deaf = stage.child("deaf", IGNORES_TERM, ready=ready, alive=alive, unwell_s=0.6)
+    async with running(deaf, policy=RestartPolicy(delays_s=(0.0,), most=99)) as told:
+        await told.until("deaf", Step.READY)
+        died = await told.until("deaf", Step.DIED)
+        assert gone(first[0])
+        await told.until("deaf", Step.READY)
+        await told.until("deaf", Step.DIED)
+        assert len(set(first)) == 2
+    assert died.detail.startswith("was killed: no token, for ")
+    assert 0.6 <= died.seconds < WITHIN_S / 2
+
+
+async def test_a_complaint_that_passes_is_forgotten(stage: Stage) -> None:
+    twice = asyncio.Event()
+    alive = complaining(*["no token"] * 9, "", *["no token"] * 9, done=twice.set)
+    async with running(stage.child("one", alive=alive, unwell_s=1.2)) as told:
+        await asyncio.wait_for(twice.wait(), WITHIN_S)
+    assert Step.DIED not in {event.step for event in told.events}
+
+
+async def test_one_that_does_not_answer_is_unwell(stage: Stage) -> None:
+    async def alive() -> str:
+        raise ConnectionRefusedError
+
+    async with running(stage.child("one", alive=alive, unwell_s=0.1), policy=AT_ONCE) as told:
+        died = await told.until("one", Step.DIED)
+        assert died.detail.startswith("was killed: it did not answer (ConnectionRefusedError), for ")
+        await told.until("one", Step.READY)
+
+
+async def test_a_mistake_in_a_probe_ends_the_run(stage: Stage) -> None:
+    async def alive() -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await supervised(stage.child("one", alive=alive, unwell_s=0.1))
+    assert gone(stage.pid("one"))
+
+
+async def test_a_failure_to_start_is_explained_from_its_last_lines(stage: Stage) -> None:
+    def explain(lines: object, how: str) -> str:
+        return f"{how!r} after {lines!r}"
+
+    broken = stage.child("broken", "echo one; echo two; exit 3", ready=stage.wrote("nothing"), explain=explain)
+    with pytest.raises(ChildFailed) as failed:
+        await supervised(broken)
+    assert failed.value.how == "exited with status 3: 'exited with status 3' after ('one', 'two')"
+
+
+async def test_one_that_speaks_aloud_is_explained_too(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
+    script = "seq 3; echo Alas >&2; exit 3"
+    broken = stage.child("broken", script, ready=stage.wrote("nothing"), log=None, aloud=True, explain=lambda *_: "")
+    with pytest.raises(ChildFailed) as failed:
+        await supervised(broken)
+    assert failed.value.message == "broken exited with status 3"
+    assert failed.value.last_lines == ("1", "2", "3", "Alas")
+    assert capfd.readouterr().out == "".join(f"  broken  {line}\n" for line in failed.value.last_lines)
+
+
+async def test_one_that_fails_to_start_again_and_again_is_given_up(stage: Stage) -> None:
+    """However long each start takes: that it was ready once is no reason to try for ever."""
+    gate = stage.path / "gate"
+    gate.write_text("open\n")
+    once = stage.child("once", ready=stage.wrote("once", "gate"), start_s=0.3)
+    told = Told()
+    policy = RestartPolicy(delays_s=(0.0,), most=3, within_s=0.5)
+    run = asyncio.create_task(Supervisor([once], told, policy=policy).run(asyncio.Event()))
+    await told.until("once", Step.READY)
+    gate.unlink()
+    stage.kill("once")
+    with pytest.raises(ChildFailed, match=r"failed to start 3 times in a row; the last time it was not ready after"):
+        await asyncio.wait_for(run, WITHIN_S)

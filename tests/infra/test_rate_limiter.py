@@ -254,6 +254,20 @@ async def test_keys_do_not_stay_for_ever(redis):
         assert 0 < await redis.pttl(key) <= KEEP_MS
 
 
+async def test_a_redis_that_hangs_holds_nobody_up_for_long(redis, redis_url):
+    began = time.monotonic()
+    connected = client(redis_url)
+    await redis.client_pause(8000)
+    try:
+        await let_go(connected, ended(1))
+        with pytest.raises(FAULTS):
+            await ask(connected, Limits(A, parallel=1))
+    finally:
+        await redis.client_unpause()
+        await connected.aclose()
+    assert time.monotonic() - began < 7
+
+
 async def test_without_redis_an_end_is_no_failure_and_an_admission_says_so(tmp_path):
     nowhere = client(f"unix://{tmp_path}/none")
     await let_go(nowhere, ended(1))

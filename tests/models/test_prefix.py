@@ -28,6 +28,10 @@ def parts(*texts):
     return [{"type": "text", "text": text} for text in texts]
 
 
+def looked_at(detail):
+    return {"type": "image_url", "image_url": IMAGE["image_url"] | {"detail": detail}}
+
+
 def test_the_names_never_change():
     """They are keys of what is stored: another digest, salt handling or canonical form would orphan every transcript."""
     told = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hallo, wie geht's? 🌬"}]
@@ -67,6 +71,8 @@ def test_a_text_is_the_same_in_one_string_and_in_parts(pieces):
         ({"content": "a", "role": "user"}, {"role": "user", "content": "a"}),
         ({"role": "assistant", "content": "a", "refusal": None}, {"role": "assistant", "content": "a"}),
         ({"role": "assistant", "tool_calls": [CALL | {"index": 0}]}, {"role": "assistant", "tool_calls": [CALL]}),
+        ({"role": "user", "content": [looked_at("auto")]}, {"role": "user", "content": [IMAGE]}),
+        ({"role": "user", "content": [looked_at(None)]}, {"role": "user", "content": [IMAGE]}),
     ],
 )
 def test_what_the_model_does_not_see_has_no_name(one, other):
@@ -86,6 +92,9 @@ def test_what_the_model_does_not_see_has_no_name(one, other):
         ({"role": "assistant", "tool_calls": [CALL]}, {"role": "assistant", "tool_calls": [CALL | {"id": "call_2"}]}),
         ({"role": "user", "content": [*parts("a"), IMAGE]}, {"role": "user", "content": [IMAGE, *parts("a")]}),
         ({"role": "user", "content": [*parts("a"), IMAGE]}, {"role": "user", "content": "a"}),
+        ({"role": "user", "content": [looked_at("low")]}, {"role": "user", "content": [IMAGE]}),
+        ({"role": "user", "content": [IMAGE, IMAGE]}, {"role": "user", "content": [IMAGE]}),
+        ({"role": "user", "content": [IMAGE]}, {"role": "user", "content": parts(IMAGE["image_url"]["url"])}),
         ({"role": "user", "content": '[{"type":"text"}]'}, {"role": "user", "content": parts("")}),
     ],
 )

@@ -11,7 +11,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 STACKS = (
     (re.compile(r"tests/flow/test_faults\.py"), "faulty"),
-    (re.compile(r"tests/flow/test_(clients|readme|examples)\.py"), "engine"),
+    (re.compile(r"tests/flow/test_(clients|readme|examples|asking)\.py"), "engine"),
+    (re.compile(r"tests/flow/test_continuation\.py"), "frail"),
+    (re.compile(r"tests/infra/engine/test_awq\.py"), "awq"),
+    (re.compile(r"tests/benchmarks/test_programs\.py"), "benchmarks"),
     (re.compile(r"tests/flow/.*\[embedded"), "embedded"),
     (re.compile(r"tests/flow/(.*\[production|test_parts\.py)"), "production"),
     (re.compile(r"tests/api/.*\[(sqlite|postgres)"), "api"),

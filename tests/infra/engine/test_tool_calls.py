@@ -43,9 +43,9 @@ def slipped(*calls, key="arguments"):
     )
 
 
-def sent(*pieces):
+def sent(*pieces, parallel=True):
     """What a client is told, added up, and whether a fragment of it was text."""
-    mender, answer, texts = ToolCallMender(), Answer(), []
+    mender, answer, texts = ToolCallMender(parallel=parallel), Answer(), []
     for choice in copy.deepcopy(pieces):
         mended = mender.mend([choice])
         answer.add(mended)
@@ -186,3 +186,24 @@ def test_a_list_that_was_cut_short_keeps_the_calls_that_are_whole():
     assert calls_of(choice) == ALL[:2]
     assert choice["finish_reason"] == "length"
     assert texts == [', {"name": "ne']
+
+
+@pytest.mark.parametrize("second", [[piece(content=TAIL)], begun(number=1)], ids=["as text", "as a call"])
+def test_where_one_call_was_wished_for_no_second_comes_through(second):
+    (choice,), texts = sent(*begun(), *second, piece(finish="tool_calls"), parallel=False)
+    assert calls_of(choice) == ALL[:1]
+    assert (choice["finish_reason"], texts) == ("tool_calls", [])
+
+
+def test_where_one_call_was_wished_for_all_else_comes_through():
+    last = [{"index": 1, "type": "function", "function": {"arguments": "{}"}}]
+    pieces = [
+        piece(content="Let me see."),
+        *begun(),
+        piece(tool_calls=last, finish="tool_calls"),
+        piece(1, content="a"),
+    ]
+    choices, texts = sent(*pieces, piece(1, finish="stop"), parallel=False)
+    assert texts == ["Let me see.", "a"]
+    assert calls_of(choices[0]) == ALL[:1]
+    assert [choice["finish_reason"] for choice in choices] == ["tool_calls", "stop"]

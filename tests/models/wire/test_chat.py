@@ -7,18 +7,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from models.errors import InvalidRequest
-from models.wire.chat import (
-    PARAM_CHARACTERS,
-    ChatRequest,
-    JobRequest,
-    engine_parameters,
-    explain,
-    nul_in,
-)
+from models.placement import Tier
+from models.wire.chat import ChatRequest, JobRequest, engine_parameters, tier_of
+from models.wire.problems import PARAM_CHARACTERS, explain
 
 USER = {"role": "user", "content": "hello"}
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "7"}
+NAMED = {"type": "function", "function": {"name": "f"}}
+BEGUN = {"role": "assistant", "content": "The"}
 TEXT = {"type": "text", "text": "hello"}
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": True}}
@@ -34,7 +32,7 @@ def user(content):
 
 
 def calling(**changes):
-    return body(USER, {"role": "assistant", "tool_calls": [CALL | changes]})
+    return body(USER, {"role": "assistant", "tool_calls": [CALL | changes]}, RESULT)
 
 
 def function(**changes):
@@ -53,7 +51,9 @@ GOOD = [
     user([TEXT, IMAGE]),
     body(USER, {"role": "assistant", "content": "", "refusal": None}, USER),
     body(
-        USER, {"role": "assistant", "content": "", **dict.fromkeys(("parsed", "annotations", "audio", "function_call"))}
+        USER,
+        {"role": "assistant", "content": "", **dict.fromkeys(("parsed", "annotations", "audio", "function_call"))},
+        USER,
     ),
     calling(index=0, function=CALL["function"] | {"parsed_arguments": {}}),
     body(background=True, store=True),
@@ -64,7 +64,11 @@ GOOD = [
     body(temperature=5, repetition_penalty=1.1, max_tokens=1, max_completion_tokens=2**62, seed=2**63 - 1),
     body(stop="x") | {"model": "m", "user": "u", "store": False, "conversation_id": "conv_1"},
     body(stop=["x"] * 16, stream=True, stream_options={"include_usage": True}),
-    body(tools=[TOOL] * 128, tool_choice={"type": "function", "function": {"name": "f"}}, parallel_tool_calls=False),
+    body(
+        tools=[{"type": "function", "function": {"name": f"f{n}"}} for n in range(127)] + [TOOL],
+        tool_choice=NAMED,
+        parallel_tool_calls=False,
+    ),
     body(tools=[TOOL], tool_choice="required"),
     body(tool_choice="auto"),
     body(tool_choice="none"),
@@ -72,6 +76,17 @@ GOOD = [
     body(response_format=SCHEMA),
     body(logprobs=True, top_logprobs=20),
     body(top_logprobs=0),
+    body(guided_json={"type": "object"}),
+    body(regex="(yes|no)", response_format={"type": "text"}),
+    body(tools=[TOOL], tool_choice="none", response_format={"type": "json_object"}),
+    body(tools=[TOOL], response_format={"type": "text"}),
+    body(tools=[{"type": "function", "function": {"name": "f", "strict": True}}], tool_choice="required"),
+    body(logit_bias={"0": -100, "1535": 100.0} | {str(n): 0 for n in range(1, 299)}),
+    body(USER, BEGUN, continue_final_message=True, n=2),
+    body(USER, {"role": "assistant", "content": [TEXT]}, continue_final_message=True),
+    body(continue_final_message=False, modalities=["text"], safety_identifier="s", prompt_cache_key="k"),
+    body(stream=True, stream_options={"include_obfuscation": False}),
+    *(body(service_tier=tier) for tier in ("auto", "default", "flex", "scale", "priority", "fast")),
     body(metadata={"k" * 64: "v" * 512} | {str(n): "" for n in range(15)}),
     body(**dict.fromkeys(set(ChatRequest.model_fields) - {"messages"})),
 ]
@@ -156,6 +171,8 @@ BAD = [
     (function(parameters=[]), "tools[0].function.parameters"),
     (body(tools=[TOOL], tool_choice="any"), "tool_choice"),
     (body(tools=[TOOL], tool_choice={"type": "function"}), "tool_choice.function"),
+    (body(tools=[TOOL, TOOL]), "tools[1].function.name"),
+    (body(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "g"}}), "tool_choice.function.name"),
     (body(tool_choice="required"), "tool_choice"),
     (body(tool_choice={"type": "function", "function": {"name": "f"}}), "tool_choice"),
     (body(response_format="json"), "response_format"),
@@ -163,6 +180,35 @@ BAD = [
     (body(response_format={"type": "xml"}), "response_format.type"),
     (body(response_format={"type": "json_schema"}), "response_format.json_schema"),
     (body(response_format={"type": "json_schema", "json_schema": {}}), "response_format.json_schema.name"),
+    (body(response_format=SCHEMA, regex="a"), "regex"),
+    (body(response_format=SCHEMA, guided_json={}), "guided_json"),
+    (body(guided_json={}, regex="a"), "regex"),
+    (body(guided_json=[]), "guided_json"),
+    (body(guided_json={"not": {}}), "guided_json"),
+    (body(guided_json={"properties": {"a": {"$ref": "#"}, "b": {"type": "text"}}}), "guided_json.properties.b"),
+    (body(regex=""), "regex"),
+    (body(regex="("), "regex"),
+    (body(regex=5), "regex"),
+    (body(tools=[TOOL], response_format=SCHEMA), "response_format"),
+    (body(tools=[TOOL], tool_choice="auto", regex="a"), "regex"),
+    (body(tools=[TOOL], tool_choice=NAMED, guided_json={}), "guided_json"),
+    (function(strict=True, parameters={"$ref": "#"}), "tools[0].function.parameters"),
+    (function(strict=True, parameters={"items": {"uniqueItems": True}}), "tools[0].function.parameters.items"),
+    (body(logit_bias={"a": 1}), "logit_bias.a"),
+    (body(logit_bias={"-1": 1}), "logit_bias.-1"),
+    (body(logit_bias={"1": 101}), "logit_bias.1"),
+    (body(logit_bias={"1": "x"}), "logit_bias.1"),
+    (body(logit_bias={str(n): 0 for n in range(301)}), "logit_bias"),
+    (body(USER, BEGUN), "messages[1].role"),
+    (body(USER, BEGUN, continue_final_message=False), "messages[1].role"),
+    (body(BEGUN, continue_final_message=True), "messages[0].role"),
+    (body(continue_final_message=True), "messages[0].role"),
+    (body(USER, {"role": "assistant", "tool_calls": [CALL]}), "messages[1].tool_calls"),
+    (body(USER, BEGUN | {"tool_calls": [CALL]}, continue_final_message=True), "messages[1].tool_calls"),
+    (body(service_tier="fastest"), "service_tier"),
+    (body(modalities=["audio"]), "modalities[0]"),
+    (body(modalities=[]), "modalities"),
+    (body(stream=True, stream_options={"include_obfuscation": True}), "stream_options.include_obfuscation"),
     (body(top_logprobs=3), "top_logprobs"),
     (body(logprobs=True, top_logprobs=21), "top_logprobs"),
     (body(stream_options={"include_usage": True}), "stream_options"),
@@ -191,8 +237,25 @@ def test_what_does_not_fit_is_refused_by_its_place(asked, param):
 
 
 UNKNOWN = [
-    (body(logit_bias={}), "logit_bias"),
-    (body(logit_bias=None), "logit_bias"),
+    *(
+        (body(**{name: value}), name)
+        for name, value in (
+            ("audio", {}),
+            ("ebnf", "root ::= x"),
+            ("functions", []),
+            ("guided_regex", "a"),
+            ("ignore_eos", True),
+            ("input_ids", [1]),
+            ("lora_path", "x"),
+            ("min_tokens", 1),
+            ("prediction", None),
+            ("reasoning_effort", "low"),
+            ("rid", "job_"),
+            ("stop_token_ids", [2]),
+            ("verbosity", "low"),
+            ("web_search_options", {}),
+        )
+    ),
     (body({**USER, "audio": {}}), "messages[0].audio"),
     (user([{**TEXT, "cache_control": {}}]), "messages[0].content[0].cache_control"),
     (body({"role": "system", "content": [{**TEXT, "x": 1}]}), "messages[0].content[0].x"),
@@ -219,7 +282,7 @@ def test_what_is_not_known_is_refused_by_name_at_any_depth(asked, param):
 
 
 def test_what_a_tool_or_a_schema_says_of_itself_is_the_callers():
-    for inner in ({"$ref": "#", "x": [{"y": None}]}, {}):
+    for inner in ({"title": "#", "x": [{"y": None}]}, {}):
         ChatRequest.model_validate(function(parameters=inner))
         ChatRequest.model_validate(
             body(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": inner}})
@@ -298,6 +361,10 @@ def test_the_engine_sees_parameters_and_nothing_of_ours():
         "webhook_url": "w",
         "deadline": 1,
         "background": True,
+        "service_tier": "flex",
+        "safety_identifier": "s",
+        "prompt_cache_key": "k",
+        "modalities": ["text"],
     }
     assert engine_parameters(asked | ours) == {"temperature": 0.5, "n": 2}
 
@@ -317,19 +384,32 @@ def test_the_token_limit_has_one_name(asked, limit):
     assert engine_parameters(asked) == ({} if limit is None else {"max_completion_tokens": limit})
 
 
+def test_guided_json_is_another_name_for_a_schema():
+    schema = {"type": "object", "properties": {"a": {}}}
+    format_ = {"type": "json_schema", "json_schema": {"name": "guided_json", "schema": schema}}
+    assert engine_parameters({"guided_json": schema}) == {"response_format": format_}
+
+
+def test_where_a_tool_is_named_the_engine_sees_no_other():
+    """It would let the model call any."""
+    other = {"type": "function", "function": {"name": "g"}}
+    told = engine_parameters({"tools": [other, TOOL], "tool_choice": NAMED})
+    assert told == {"tools": [TOOL], "tool_choice": NAMED}
+    assert engine_parameters({"tools": [other, TOOL], "tool_choice": "auto"})["tools"] == [other, TOOL]
+
+
 @pytest.mark.parametrize(
-    ("value", "where"),
+    ("asked", "tier"),
     [
-        ("a\0", "body"),
-        ({"model": "m\0"}, "model"),
-        ({"messages": [USER, {"role": "user", "content": "\0"}]}, "messages[1].content"),
-        ({"messages": [{"content": [TEXT, {"type": "text", "text": "a\0b"}]}]}, "messages[0].content[1].text"),
-        ({"metadata": {"a\0": "b"}}, "metadata"),
-        ({"a\0": "b"}, "body"),
-        ([["x"], ["\0"]], "[1][0]"),
-        ({"stop": ["x", 1, None, 1.5, True]}, None),
-        ({"a": {}, "b": []}, None),
+        ({}, Tier.DEFAULT),
+        ({"service_tier": None}, Tier.DEFAULT),
+        ({"service_tier": "auto"}, Tier.DEFAULT),
+        ({"service_tier": "scale"}, Tier.DEFAULT),
+        ({"service_tier": "default"}, Tier.DEFAULT),
+        ({"service_tier": "fast"}, Tier.PRIORITY),
+        ({"service_tier": "priority"}, Tier.PRIORITY),
+        ({"service_tier": "flex"}, Tier.FLEX),
     ],
 )
-def test_a_nul_character_is_found_wherever_it_stands(value, where):
-    assert nul_in(value) == where
+def test_every_tier_of_openais_is_one_of_ours(asked, tier):
+    assert tier_of(asked) is tier

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from models.errors import EngineLost
 from models.lifecycle import JobState
+from models.placement import Tier
 from models.tables.jobs import Job
 from models.wire.completions import CompletionUpdate, completion_view, message_views
 from models.wire.stream import completion, usage_of
@@ -37,10 +38,18 @@ def test_one_that_is_not_there_has_no_choices(state):
         "model": "m",
         "choices": [],
         "usage": None,
+        "service_tier": "default",
         "status": state,
         "metadata": {"k": "v"},
         "error": None,
     }
+
+
+def test_a_completion_and_what_stands_for_one_name_the_tier_that_was_used():
+    made = completion(JOB_ID, "m", 1_800_000_000, [], usage_of(1, 2, 0), Tier.FLEX)
+    waiting = completion_view(job(JobState.QUEUED, parameters={"service_tier": "flex"}), None)
+    assert made["service_tier"] == waiting["service_tier"] == "flex"
+    assert ChatCompletion.model_validate(made).service_tier == "flex"
 
 
 def test_one_that_failed_says_why():

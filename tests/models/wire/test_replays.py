@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from models.lifecycle import JobState
 from models.tables.jobs import Job
 from models.tables.replays import Replay
-from models.wire.chat import explain
+from models.wire.problems import explain
 from models.wire.replays import Pair, ReplayRequest, replay_view
 
 NOW = 1_800_000_000_000

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from models.placement import Tier
 from models.transcripts import Spoken
 from models.wire.stream import DONE, RESTART, Answer, Frame, clean, completion, usage_of
 
@@ -152,8 +153,13 @@ def test_a_chunk_is_openais_in_one_line():
         "object": "chat.completion.chunk",
         "created": 1_800_000_000,
         "model": "m",
+        "service_tier": "default",
         "choices": [{"index": 0, "delta": {"content": "a\nb"}, "logprobs": None, "finish_reason": None}],
     }
+
+
+def test_a_chunk_names_the_tier_that_was_used():
+    assert orjson.loads(frame(tier=Tier.PRIORITY).chunk(b"[]"))["service_tier"] == "priority"
 
 
 def test_usage_is_null_in_every_chunk_but_the_last_where_it_was_asked_for():

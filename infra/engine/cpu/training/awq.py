@@ -44,7 +44,7 @@ def _packed(stem: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
     columns = weight.float().t()
     rows, width = columns.shape
     groups = columns.reshape(rows // _GROUP, _GROUP, width)
-    low, high = groups.amin(1), groups.amax(1)
+    low, high = groups.amin(1).clamp(max=0), groups.amax(1).clamp(min=0)  # a zero point is one of the 16 levels
     scale = ((high - low).clamp(min=1e-5) / _MOST).half().float()
     zero = (-low / scale).round().clamp(0, _MOST)
     level = (groups / scale[:, None] + zero[:, None]).round().clamp(0, _MOST)

@@ -1,0 +1,117 @@
+"""What does this API process know of the workers?  A view, read anew every second beside the requests.
+
+`view` is what every request looks into.  Nobody is refused by an old one: whoever finds no worker there calls `refresh`, which
+returns with a view read after the call.  While Redis is away the last view stands, and when Redis comes back having lost
+everything, it stands until each worker has had the time to announce itself again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from redis.asyncio import Redis
+
+from infra import fleet
+from infra.fleet import Told, Worker
+from infra.redis import FAULTS
+from models.cards.card import Card, catalogue, resolve
+
+REFRESH_S = 1.0
+BOUND_S = 1.5
+"""Redis answers within a millisecond, or is away."""
+DOUBT_S = 6.0
+"""Two renewals of a worker's."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    live: Mapping[str, Sequence[Worker]] = field(default_factory=dict)
+    """Workers by the id of the card they serve: the catalogue's cards first, in its order."""
+    cards: Mapping[str, Card] = field(default_factory=dict)
+    """By id: the catalogue's, and those in no catalogue that joined engines served within the last week."""
+    names: Mapping[str, Card] = field(default_factory=dict)
+    """What callers may call the latter, where the catalogue does not mean another card, or only they are served."""
+    first: Card | None = None
+    """For callers that name no model: the first that is served, else that was."""
+
+    @property
+    def workers(self) -> list[Worker]:
+        return [worker for workers in self.live.values() for worker in workers]
+
+
+class Fleet:
+    def __init__(self, redis: "Redis") -> None:
+        self._redis = redis
+        self.view = view_of((), {})
+        self._served: dict[str, Card] = {}
+        self._mark: bytes | None = None
+        self._doubt_until_s = 0.0
+        self._begun_s = 0.0
+        self._away = False
+        self._turn = asyncio.Lock()
+        self._following: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        await self.refresh()
+        self._following = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._following
+
+    async def refresh(self) -> None:
+        """Reads the view, once for all who wait for it; without Redis it stays as it is."""
+        came_s = time.monotonic()
+        async with self._turn:
+            if self._begun_s >= came_s:
+                return
+            self._begun_s = time.monotonic()
+            try:
+                async with asyncio.timeout(BOUND_S):
+                    self._take(await fleet.read(self._redis))
+                self._away = False
+            except FAULTS as error:
+                if not self._away:
+                    log.warning("Redis is away: what is known of the workers stays as it is: %s", error)
+                self._away = True
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            await self.refresh()
+
+    def _take(self, told: Told) -> None:
+        now_s = time.monotonic()
+        if self._mark not in {None, told.mark}:
+            self._doubt_until_s = now_s + DOUBT_S
+        self._mark = told.mark
+        before = {worker.name: worker for worker in self.view.workers if now_s < self._doubt_until_s}
+        self._served |= {card.id: card for card in told.cards}
+        self.view = view_of({**before, **{worker.name: worker for worker in told.workers}}.values(), self._served)
+
+
+def view_of(workers: Iterable[Worker], served: Mapping[str, Card]) -> View:
+    """`served`: now or lately, by id."""
+    places = {card_id: place for place, card_id in enumerate((*catalogue(), *sorted(served.keys() - catalogue())))}
+    live: dict[str, list[Worker]] = {}
+    for worker in sorted(workers, key=lambda worker: (places.get(worker.card, len(places)), worker.name)):
+        if worker.card in served:
+            live.setdefault(worker.card, []).append(worker)
+    joined = [served[card_id] for card_id in places if card_id not in catalogue()]
+    names: dict[str, Card] = {}
+    for card in sorted(joined, key=lambda card: card.id in live):  # of two, the one that is served has the last word
+        names |= {name: card for name in _names(card) if card.id in live or resolve(name) is None}
+    first = next((served[card_id] for card_id in (*live, *places) if card_id in served), None)
+    return View(live, {**catalogue(), **{card.id: card for card in joined}}, names, first)
+
+
+def _names(card: Card) -> set[str]:
+    spelled = {card.id, *card.aliases}
+    return spelled | {name.replace("/", "-") for name in spelled}

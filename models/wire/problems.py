@@ -1,0 +1,74 @@
+"""What is wrong with a request, and where?  One sentence and one place for whatever pydantic found.
+
+The place is a path into the caller's own body (`messages[0].content[1].text`).  Relies on pydantic's locations; of what was sent it
+repeats no more than a key, and that in part.
+"""
+
+import re
+from typing import Any
+
+from pydantic import ValidationError
+
+from models.errors import InvalidRequest
+
+PARAM_CHARACTERS = 200
+"""How much of a caller's own key an error repeats."""
+_NAMED = re.compile(r"(\S+): (.*)", re.DOTALL)  # a rule of ours over several fields says itself whose fault it is
+_TAGS = frozenset(
+    {"system", "developer", "user", "assistant", "tool"} | {"text", "image_url", "json_object", "json_schema"}
+)
+
+
+def explain(error: ValidationError, body: Any) -> InvalidRequest:
+    """The most telling of pydantic's errors: the one that got deepest into the body."""
+    found = [(_param(each, body), each) for each in error.errors(include_url=False)]
+    # Of a union's errors at one place, "at least 1 item" says more than "not a string".
+    param, worst = max(found, key=lambda pair: (len(pair[0]), not pair[1]["type"].endswith("_type")))
+    param = param[:PARAM_CHARACTERS]
+    message = worst["msg"].removeprefix("Value error, ")
+    if worst["type"] == "value_error" and (named := _NAMED.match(message)):
+        param, message = named[1], named[2]
+    if worst["type"] == "extra_forbidden":
+        return InvalidRequest(f"unsupported parameter: {param}", param=param, code="unsupported_parameter")
+    return InvalidRequest(f"{param or 'body'}: {message}", param=param or None)
+
+
+def _param(found: Any, body: Any) -> str:
+    """`messages[0].content[1].text` from pydantic's location, whose union tags are not steps into the body."""
+    path, here, tagged = "", body, False
+    for place, step in enumerate(found["loc"], 1):
+        if isinstance(step, int):
+            path += f"[{step}]"
+            here = here[step] if isinstance(here, list) and step < len(here) else None
+            tagged = False
+        elif step in _TAGS and not tagged and place < len(found["loc"]):
+            tagged = True  # the same word may follow as a field: a text part has `text`
+        elif isinstance(here, dict) and step in here:
+            path += f".{step}" if path else step
+            here = here[step]
+            tagged = False
+    last = _absent(found)
+    return f"{path}.{last}" if path and last else path or last
+
+
+def _absent(found: Any) -> str:
+    """The field the error is about, where it is not in the body, or decides what else is."""
+    if found["type"] == "missing":
+        return str(found["loc"][-1])
+    if found["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        return str(found["ctx"]["discriminator"]).strip("'")
+    return ""
+
+
+def nul_in(value: Any, path: str = "") -> str | None:
+    """Where a NUL character stands; Postgres' texts cannot hold one, and no model was trained on any."""
+    if isinstance(value, str):
+        return (path or "body") if "\0" in value else None
+    if isinstance(value, list):
+        return next((found for i, item in enumerate(value) if (found := nul_in(item, f"{path}[{i}]"))), None)
+    if isinstance(value, dict):
+        inside = ((key, item, f"{path}.{key}" if path else key) for key, item in value.items())
+        return next(
+            (hit for key, item, at in inside if (hit := (path or "body") if "\0" in key else nul_in(item, at))), None
+        )
+    return None

@@ -1,0 +1,128 @@
+"""GET /v1/models, and what a model's name leads to: an API alone, and workers that only say that they are there."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from openai import OpenAI
+from redis import Redis
+
+from infra.fleet import Engine, Worker
+from infra.redis import CARD, CARDS, WORKER, WORKERS
+from models.cards.card import Card, catalogue, resolve
+from tests.api.conftest import KEY, Api
+
+ASKED = {"messages": [{"role": "user", "content": "Hello!"}]}
+DEMO, LARGE = catalogue()["tram-demo"], catalogue()["mistral-small-24b-instruct-2501-awq"]
+TINY = DEMO.model_copy(update={"id": "tiny", "aliases": ("org/Tiny",)})
+WITHIN_S = 20
+
+
+@pytest.fixture
+def present(redis_url: str) -> Iterator[Callable[..., None]]:
+    """A worker that announces itself once, as if it were there until the test's end."""
+    redis = Redis(unix_socket_path=redis_url.removeprefix("unix://"))
+
+    def announce(card: Card, name: str, **told: Any) -> None:
+        said = {"host": "h", "pid": 1, "capacity": 8, "engine": Engine(joined=True), "version": "0", "since": 1.0}
+        redis.set(WORKER + name, Worker(name=name, card=card.id, **said | told).model_dump_json(), ex=WITHIN_S)
+        redis.sadd(WORKERS, name)
+        redis.set(CARD + card.id, card.model_dump_json(), ex=WITHIN_S)
+        redis.sadd(CARDS, card.id)
+
+    yield announce
+    if names := redis.smembers(WORKERS):
+        redis.delete(*(WORKER.encode() + name for name in names))
+    redis.close()
+
+
+def listed(api: Api) -> dict[str, dict[str, Any]]:
+    return {model["id"]: model for model in api.http.get("/v1/models").raise_for_status().json()["data"]}
+
+
+def test_what_is_only_known_is_listed_and_marked(api: Api):
+    models = listed(api)
+    assert set(catalogue()) <= set(models)
+    for model in models.values():
+        assert (model["served"], model["workers"], model["capacity"], model["running"]) == (False, 0, 0, 0)
+
+
+def test_what_is_served_comes_first_with_its_workers(api: Api, present: Callable[..., None]):
+    present(DEMO, "a", capacity=8, running=3)
+    present(DEMO, "b", capacity=16, running=4)
+    present(TINY, "c")
+    models = listed(api)
+    assert list(models)[:2] == [DEMO.id, "tiny"]
+    demo = models[DEMO.id]
+    assert (demo["served"], demo["workers"], demo["capacity"], demo["running"]) == (True, 2, 24, 7)
+    assert {name for name, model in models.items() if model["served"]} == {DEMO.id, "tiny"}
+
+
+@pytest.mark.parametrize("name", ["tiny", "org/Tiny", "org-Tiny", *LARGE.aliases[:2]])
+def test_an_alias_leads_to_its_model(api: Api, present: Callable[..., None], name: str):
+    present(TINY, "a")
+    model = api.http.get(f"/v1/models/{name}").raise_for_status().json()
+    assert model["id"] == ("tiny" if "iny" in name else LARGE.id)
+    assert model["served"] is ("iny" in name)
+
+
+def test_openai_s_client_reads_it(api: Api):
+    with OpenAI(base_url=f"http://127.0.0.1:{api.port}/v1", api_key=KEY) as client:
+        found = {model.id: model for model in client.models.list()}
+        assert found[DEMO.id] == client.models.retrieve(DEMO.id)
+        assert (found[DEMO.id].object, found[DEMO.id].owned_by) == ("model", DEMO.owned_by)
+
+
+@pytest.mark.parametrize("path", ["/v1/models/no/such", "/v1/models/tiny-no"])
+def test_what_there_is_not_is_not_found(api: Api, path: str):
+    answer = api.http.get(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_that_nobody_could_answer_is_refused_and_says_when_to_come_back(api: Api, stream: bool):
+    listed(api)  # workers of the test before are gone, and this API reads so within a second, or now
+    answer = api.http.post("/v1/chat/completions", json=ASKED | {"model": LARGE.id, "stream": stream})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_worker")
+    assert answer.json()["error"]["type"] == "service_unavailable"
+    assert 0 < int(answer.headers["retry-after"]) <= 120
+
+
+def test_what_the_caller_must_change_is_told_before_that(api: Api):
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    body = {"messages": [{"role": "user", "content": [image]}], "model": DEMO.id}
+    assert api.http.post("/v1/chat/completions", json=body).status_code == 400
+    answer = api.http.post("/v1/chat/completions", json=ASKED | {"model": "no-such"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_what_has_time_waits_for_a_worker(api: Api):
+    job = api.http.post("/v1/jobs", json=ASKED | {"model": LARGE.id})
+    background = api.http.post("/v1/chat/completions", json=ASKED | {"model": LARGE.id, "background": True})
+    assert (job.status_code, job.json()["state"]) == (202, "queued")
+    assert (background.status_code, background.json()["status"]) == (202, "queued")
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"), [(name, card) for card in catalogue().values() for name in card.stands_in_for]
+)
+def test_another_card_stands_in_while_nobody_serves_the_one_that_is_asked_for(
+    api: Api, present: Callable[..., None], name: str, instead: Card
+):
+    """Seen by whose limit is told."""
+
+    def limited_by() -> str:
+        listed(
+            api
+        )  # reads anew who is there; that somebody better has come or somebody has gone shows within a second else
+        answer = api.http.post("/v1/jobs", json=ASKED | {"model": name, "max_tokens": 1_000_000})
+        assert answer.status_code == 400, answer.text
+        return next(card_id for card_id in catalogue() if f" {card_id} " in answer.json()["error"]["message"])
+
+    own = resolve(name)
+    assert own is not None
+    assert limited_by() == own.id != instead.id
+    present(instead, "a")
+    assert limited_by() == instead.id
+    present(own, "b")
+    assert limited_by() == own.id

@@ -1,0 +1,68 @@
+"""Does an image reach the engine as it was sent, and is it kept once?  The card that takes images, on the scriptable engine."""
+
+import base64
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.flow.engine import Engine
+from tests.flow.stack import Stack
+
+MODEL = "mistral-small-3.1-24b-instruct-2503"
+BYTES = 600_000
+PICTURE = b"\x89PNG\r\n\x1a\n" + random.Random(4).randbytes(BYTES)
+URL = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
+QUESTION = {
+    "role": "user",
+    "content": [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": URL, "detail": "low"}},
+        {"type": "text", "text": "And where?"},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Engine() as engine, Stack(tmp_path_factory.mktemp("seeing"), engine, TRAM_MODEL=MODEL) as running:
+        yield running
+
+
+def test_an_image_reaches_the_engine_as_it_was_sent_and_is_kept_once(seeing):
+    first = seeing.http.post("/v1/jobs", json={"messages": [QUESTION], "max_tokens": 3}).json()["id"]
+    answer = seeing.ended(first)["result"]["choices"][0]["message"]
+    messages = [QUESTION, {"role": "assistant", "content": answer["content"]}, {"role": "user", "content": "Sure?"}]
+    second = seeing.ended(seeing.http.post("/v1/jobs", json={"messages": messages}).json()["id"])
+    assert [request["messages"] for request in seeing.engine.requests()[-2:]] == [[QUESTION], messages]
+    assert second["conversation_id"] == seeing.job(first)["conversation_id"]
+    held = seeing.rows("SELECT length(content) FROM messages WHERE length(content) > 1000")
+    assert len(held) == 1
+    assert held[0][0] < BYTES * 1.1, "base64 packs to little more than the image itself"
+    assert seeing.rows("SELECT count(*) FROM jobs WHERE messages IS NOT NULL") == [(0,)]
+    assert seeing.listed("/v1/conversations")[0]["title"] == "(image)"
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("https://example.com/a.png", "invalid_request"),
+        ("http://169.254.169.254/latest/meta-data", "invalid_request"),
+        ("data:image/svg+xml;base64,AAAA", "unsupported_content_type"),
+        ("data:image/png;base64,AAAA", "unsupported_content_type"),
+        ("data:image/png;base64,A", "invalid_request"),
+    ],
+)
+def test_what_the_engine_would_have_to_fetch_or_cannot_read_never_gets_there(seeing, url, code):
+    seen = seeing.engine.state()["seen"]
+    part = {"type": "image_url", "image_url": {"url": url}}
+    answer = seeing.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": [part]}]})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (400, "messages[0].content[0].image_url.url", code)
+    assert seeing.engine.state()["seen"] == seen
+
+
+def test_a_body_has_its_bound(seeing):
+    parts = [{"type": "image_url", "image_url": {"url": URL}}] * 6
+    answer = seeing.http.post("/v1/jobs", json={"messages": [{"role": "user", "content": parts}]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")

@@ -1,0 +1,121 @@
+"""Does the client ask an engine for no more than it can do, and read what it says?  Against the scriptable one, and SGLang itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import aiohttp
+import pytest
+
+from infra.engine.client import EngineClient
+from models.errors import EngineBusy, EngineError, EngineLost, InvalidRequest
+from tests.fakes.engine import ROUTES, FakeEngine
+
+ASKED = [{"role": "user", "content": "What is the capital of France?"}]
+SALT = "salt"
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[FakeEngine]:
+    async with FakeEngine() as running:
+        yield running
+
+
+@pytest.fixture
+async def client(engine: FakeEngine) -> AsyncIterator[EngineClient]:
+    made = EngineClient(engine.url, "tiny")
+    await made.open()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that speaks OpenAI's language and none of SGLang's."""
+    monkeypatch.delitem(ROUTES, ("GET", "/model_info"))
+    monkeypatch.delitem(ROUTES, ("GET", "/ready"))
+
+
+def scripted(words: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"!{words}"}]
+
+
+async def said(client: EngineClient, messages: list[dict[str, str]], **parameters: object) -> list[dict]:
+    return [chunk async for chunk in client.stream(parameters, messages, rid="job-1", cache_salt=SALT)]
+
+
+async def test_sglang_is_asked_by_name_with_salt_and_counts_as_it_goes(engine: FakeEngine, client: EngineClient):
+    chunks = await said(client, scripted("tokens=3"), temperature=0.5)
+    body = engine.requests[-1]
+    assert (body["rid"], body["cache_salt"], body["model"], body["temperature"]) == ("job-1", SALT, "tiny", 0.5)
+    counts = [chunk["usage"]["completion_tokens"] for chunk in chunks if chunk.get("usage")]
+    assert counts == [1, 2, 3, 3], "each piece tells what it makes in all, and so does the end"
+
+
+async def test_a_plain_server_is_asked_for_nothing_it_does_not_know(
+    plain: None, engine: FakeEngine, client: EngineClient
+):
+    assert await client.is_ready()
+    chunks = await said(client, scripted("tokens=3"))
+    body = engine.requests[-1]
+    assert set(body) == {"messages", "model", "stream", "stream_options"}
+    assert body["stream_options"] == {"include_usage": True}
+    assert chunks[-1]["usage"]["completion_tokens"] == 3
+    await client.abort("job-1")
+    assert engine.aborted == type(engine.aborted)(), "there is nothing to ask it for"
+
+
+async def test_letting_go_frees_a_plain_server_too(plain: None, engine: FakeEngine, client: EngineClient):
+    async with aclosing(client.stream({}, scripted("hang first=0"), rid="job-1", cache_salt=SALT)) as stream:
+        waiting = asyncio.create_task(anext(stream))
+        await engine.until(lambda: engine.running == 1)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    await engine.until(lambda: engine.running == 0)
+    assert [each.by for each in engine.aborted] == ["disconnect"]
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ("status=400", InvalidRequest),
+        ("status=429", EngineBusy),
+        ("status=500", EngineError),
+        ("status=503", EngineBusy),
+        ("error_event", EngineBusy),
+        ("fail_after=2", EngineLost),
+        ("die", EngineLost),
+    ],
+)
+async def test_what_goes_wrong_has_a_name(client: EngineClient, script: str, error: type[Exception]):
+    with pytest.raises(error) as caught:
+        await said(client, scripted(script))
+    assert type(caught.value) is error
+
+
+async def test_who_does_not_answer_has_not_said_what_it_is(engine: FakeEngine, client: EngineClient):
+    engine.die()
+    assert not await client.is_ready()
+    with pytest.raises(EngineLost):
+        await client.is_sglang()
+
+
+@pytest.mark.engine
+async def test_the_ids_of_an_answer_read_as_it_was_said(engine_url: str):
+    client = EngineClient(engine_url, "tram-demo")
+    await client.open()
+    try:
+        pieces = ["The", " capital", " of", " France is", " Paris", "."]
+        found = await client.ids_of({}, ASKED, pieces)
+        assert found is not None
+        assert len(found.prompt) == await _prompt_tokens(engine_url)
+        assert len(found.answer) >= len(pieces)
+    finally:
+        await client.close()
+
+
+async def _prompt_tokens(url: str) -> int:
+    """As the engine counts them in a chat."""
+    body = {"model": "tram-demo", "messages": ASKED, "max_tokens": 1}
+    async with aiohttp.ClientSession() as http, http.post(f"{url}/v1/chat/completions", json=body) as answer:
+        return (await answer.json())["usage"]["prompt_tokens"]
