@@ -37,8 +37,8 @@ DOUBT_MS = 2_000
 FRESH_MS = 60_000
 """How long what was spent is believed without a look into the books."""
 DOUBTED_MOST = 100
-_PATIENCE_S = 2.0
-"""No answer is to wait longer for a count of it; what runs out is among FAULTS."""
+_PATIENCE_S = 5.0
+"""No answer is to wait longer for a count of it, and a busy machine should not look like an outage; what runs out is among FAULTS."""
 
 _BUCKET = """
 local time = redis.call('TIME')

@@ -9,12 +9,10 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Column, Table
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.commands.console import console, say, say_json
+from api.commands.console import say, say_json
 from infra.database import Database
 from infra.schema import migrate
 from infra.settings import Settings
@@ -37,21 +35,21 @@ Usd = Annotated[str, typer.Option(help=f"USD; {_NONE}: no limit")]
 @accounts.command("list")
 def list_accounts(context: typer.Context) -> None:
     """Show all accounts, and what they have used."""
-    columns = (Column("id", no_wrap=True), Column("name", overflow="fold"), Column("below", overflow="fold"))
-    table = Table(*columns, "this month", "in all", "paid in", box=None, pad_edge=False)
     with _database(context.obj).transaction() as session:
         found = session.scalars(select(Account).order_by(Account.id)).all()
         names = {account.id: account.name for account in found}
-        for account in found:
-            table.add_row(*_row(account, names, usage.spent(session, account.id, month_of(_now_ms()))))
-    console.print(table)
+        month = month_of(_now_ms())
+        rows = [_row(account, names, usage.spent(session, account.id, month)) for account in found]
+    table = [("id", "name", "below", "this month", "in all", "paid in"), *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:  # no table of rich's: it would cut names to the terminal's width
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _row(account: Account, names: dict[str, str], spent: tuple[int, int]) -> tuple[str, ...]:
-    name = escape(account.name) + (" (closed)" if account.closed_ms else "")
-    above = escape(names[account.parent_id]) if account.parent_id else ""
+    name = account.name + (" (closed)" if account.closed_ms else "")
     paid = "" if account.credit_micros is None else _usd(account.credit_micros)
-    return account.id, name, above, _usd(spent[0]), _usd(spent[1]), paid
+    return account.id, name, names.get(account.parent_id or "", ""), _usd(spent[0]), _usd(spent[1]), paid
 
 
 @accounts.command()

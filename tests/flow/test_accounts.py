@@ -293,8 +293,10 @@ def test_a_cap_is_never_overrun_however_many_ask_at_once(priced: Stack, shop):
     refused = next(answer for answer in told if answer.status_code == 402)
     assert error(refused) == (402, "budget_exceeded", "budget_exceeded")
     assert refused.headers["x-should-retry"] == "false"
+    while mine.ask("!tokens=1000", **wanted).status_code == 200:
+        pass
     spent = mine.view()["spent_cents"]
-    assert 0.8 < spent <= 1
+    assert 0.9 < spent <= 1
     assert spent == pytest.approx(
         mine.view()["spend_cap_cents"] - mine.http.get("/v1/balance").json()["remaining_cents"]
     )
