@@ -7,6 +7,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -44,7 +45,9 @@ async def usage_by_sub_account(request: Request, month: Month = None) -> Respons
         )
 
     def query(session: Session) -> list[dict[str, Any]]:
-        return [_of_account(session, row) for row in usage.by_account(session, caller.account_id, month)]
+        mine = select(Account).where(or_(Account.id == caller.account_id, Account.parent_id == caller.account_id))
+        known = {account.id: account for account in session.scalars(mine)}
+        return [_of_account(known[row.label], row) for row in usage.by_account(session, caller.account_id, month)]
 
     return _listed(month, await state_of(request).database.read(query))
 
@@ -67,8 +70,7 @@ async def balance(request: Request) -> Response:
     return json_response(await state_of(request).database.read(query))
 
 
-def _of_account(session: Session, row: Summed) -> dict[str, Any]:
-    account = session.get_one(Account, row.label)
+def _of_account(account: Account, row: Summed) -> dict[str, Any]:
     named = {"id": account.id, "label": account.name, "name": account.name, "external_ref": account.external_ref}
     return summed_view(row) | named | {"closed": account.closed_ms is not None}
 

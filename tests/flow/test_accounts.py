@@ -226,7 +226,7 @@ def test_a_rate_is_kept_told_and_joined_by_repeats_for_nothing(tram: Stack, shop
     refused = mine.ask()
     assert error(refused) == (429, "rate_limit_error", "rate_limit_exceeded")
     assert refused.headers["x-ratelimit-remaining-requests"] == "0"
-    assert 20 < int(refused.headers["retry-after"]) <= 30
+    assert 1 <= int(refused.headers["retry-after"]) <= 30
     again = mine.http.post("/v1/chat/completions", json=body, headers=key)
     assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
     assert "x-ratelimit-limit-requests" not in tram.http.get("/v1/models").headers
