@@ -19,7 +19,7 @@ from api import errors
 from api.deps import State
 from api.fleet import Fleet
 from api.middleware import RequestId
-from api.routes import chat, completions, conversations, health, jobs, models, replays, webhooks
+from api.routes import chat, completions, conversations, documents, health, jobs, models, replays, webhooks
 from infra import stores
 from infra.engine.server import default_card, device
 from infra.engine.tokenizer import counter_for
@@ -45,13 +45,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with opened(settings) as state:
             yield Held(tram=state)
 
-    app = FastAPI(title="Tramontane", lifespan=lifespan, version="0.1.0", redirect_slashes=False)
+    app = FastAPI(
+        title="Tramontane",
+        lifespan=lifespan,
+        version="0.1.0",
+        redirect_slashes=False,
+        openapi_url=None,  # `api.routes.documents` has it
+        generate_unique_id_function=lambda route: route.name,
+    )
     app.add_middleware(RequestId)
     app.add_exception_handler(TramError, errors.handle)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Exception, _unknown)
-    for routes in (chat, completions, jobs, conversations, replays, webhooks, models, health):
+    for routes in (chat, completions, jobs, conversations, replays, webhooks, models, health, documents):
         app.include_router(routes.router)
     return app
 
