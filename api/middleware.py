@@ -25,6 +25,7 @@ class RequestId:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _ACCEPTABLE_ID.fullmatch(given) else ids.new("req")
+        scope["request_id"] = request_id
         began = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
