@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from models import errors
+from models.idempotency import LONGEST_KEY
 from models.lifecycle import FINAL
 from models.webhooks import completion_event
 from models.wire.chat import ChatRequest, JobRequest
@@ -19,10 +20,11 @@ from models.wire.shapes.chat import (
     ChatCompletion,
     ChatCompletionChunk,
     DeletedCompletion,
+    Error,
     StoredCompletion,
     StoredMessage,
 )
-from models.wire.shapes.records import Conversation, Job, Replay, WholeConversation
+from models.wire.shapes.records import Conversation, Job, JobEnd, Replay, WholeConversation
 from models.wire.shapes.service import (
     Health,
     JobEvent,
@@ -57,8 +59,8 @@ class Route:
     status: int = 200
     also: tuple[tuple[int, Shape | None], ...] = ()
     """Other statuses that are no errors."""
-    streams: Shape | None = None
-    """Server-sent events, where they are asked for; what their `data` is."""
+    streams: tuple[Shape, ...] = ()
+    """Server-sent events, where they are asked for; what their `data` may be, or it is `[DONE]`."""
     takes: tuple[str, ...] = ()
     """Headers of the request."""
     gives: tuple[str, ...] = ()
@@ -83,6 +85,11 @@ HEADERS = {
     "last-event-id": "Go on behind this event",
 }
 """What each header says; the texts of answers and requests alike."""
+TAKEN: dict[str, dict[str, Any]] = {
+    "idempotency-key": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+    "last-event-id": {"type": "string", "pattern": "^[0-9]{1,9}-[0-9]{1,9}$"},
+}
+"""What of a request's header is taken, where not any text is."""
 QUERY = {
     "metadata": "`metadata[name]=value`: only those with this metadata",
     "last_event_id": "As the header Last-Event-ID, which goes first",
@@ -115,6 +122,7 @@ CODES: dict[type[errors.TramError], tuple[str, ...]] = {
 }
 """Beside each class's own."""
 
+_CHUNKS = (ChatCompletionChunk, Error)
 _JOB = ("x-tram-job",)
 _ONCE = ("idempotent-replayed",)
 _CHATS = "/v1/chat/completions"
@@ -124,14 +132,14 @@ ROUTES: dict[str, Route] = {
         ChatCompletion,
         ChatRequest,
         (*HELD, 422),
-        streams=ChatCompletionChunk,
+        streams=_CHUNKS,
         also=((202, StoredCompletion),),
         takes=("idempotency-key",),
         gives=(*_JOB, *_ONCE),
     ),
     f"GET {_CHATS}": Route("Chat", StoredCompletion, page=True, query=("metadata",)),
     f"GET {_CHATS}/{{name}}": Route(
-        "Chat", StoredCompletion, None, HELD, streams=ChatCompletionChunk, takes=("last-event-id",), gives=_JOB
+        "Chat", StoredCompletion, None, HELD, streams=_CHUNKS, takes=("last-event-id",), gives=_JOB
     ),
     f"POST {_CHATS}/{{name}}": Route("Chat", StoredCompletion, CompletionUpdate, (404,)),
     f"DELETE {_CHATS}/{{name}}": Route("Chat", DeletedCompletion, None, (404, 409)),
@@ -149,7 +157,7 @@ ROUTES: dict[str, Route] = {
         None,
         (404,),
         also=((204, None),),
-        streams=ChatCompletionChunk,
+        streams=(ChatCompletionChunk, JobEnd),
         takes=("last-event-id",),
         query=("last_event_id",),
     ),

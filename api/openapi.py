@@ -27,6 +27,7 @@ from api.contract import (
     QUERY,
     ROUTES,
     STREAM,
+    TAKEN,
     Route,
     Shape,
 )
@@ -72,7 +73,7 @@ def _describe(operation: Json, route: Route | None) -> None:
         return
     operation["tags"] = [route.tag]
     operation["responses"] = dict(sorted(_responses(route).items()))
-    headers = [_parameter(name, "header", HEADERS[name]) for name in ("x-request-id", *route.takes)]
+    headers = [_parameter(name, "header", HEADERS[name], TAKEN.get(name)) for name in ("x-request-id", *route.takes)]
     operation["parameters"] = [*operation.get("parameters", ()), *map(_query, route.query), *headers]
     if route.body:
         operation["requestBody"] = _body(route.body)
@@ -102,11 +103,14 @@ def _answer(status: int, shape: Shape | str | None, route: Route) -> Json:
     return told | {"content": content} if content else told
 
 
-def _events(shape: Shape) -> Json:
-    """OpenAPI 3.1 has no word for what stands in a stream; 3.2's goes along under its name."""
-    told = f"Server-sent events; the `data` of each is a `{shape.__name__}`, as JSON"
-    item = {"type": "object", "properties": {"data": {"contentMediaType": JSON, "contentSchema": _reference(shape)}}}
-    return {"schema": {"type": "string", "description": told}, "x-itemSchema": item}
+def _events(shapes: Iterable[Shape]) -> Json:
+    """OpenAPI 3.1 has no word for a stream: the schema is that of one event."""
+    said = {"anyOf": [*map(_reference, shapes), {"type": "object", "maxProperties": 0}]}
+    data = {"anyOf": [{"const": "[DONE]"}, {"type": "string", "contentMediaType": JSON, "contentSchema": said}]}
+    names = {"type": "string", "enum": ["message", "restart", "end"], "description": "The last two are a job's"}
+    where = {"type": "string", "description": "What Last-Event-ID takes"}
+    properties = {"id": where, "event": names, "data": data}
+    return {"schema": {"type": "object", "properties": properties, "required": ["data"]}}
 
 
 def _refusal(status: int) -> Json:
@@ -191,7 +195,7 @@ def _schemas() -> Json:
     routes = ROUTES.values()
     told: set[Shape] = {Error, *EVENTS.values()}
     for route in routes:
-        shapes = (route.answer, route.body, route.streams, *(shape for _, shape in route.also))
+        shapes = (route.answer, route.body, *route.streams, *(shape for _, shape in route.also))
         told |= {shape for shape in shapes if isinstance(shape, type) and issubclass(shape, BaseModel)}
     ordered = sorted(told, key=lambda shape: shape.__name__)
     _, found = models_json_schema(

@@ -42,6 +42,21 @@ class Job(Shape):
     timing: Timing
 
 
+class JobFailure(Shape):
+    code: str
+    message: str
+    param: str | None
+
+
+class JobEnd(Shape):
+    """The `data` of the event `end`."""
+
+    id: JobId
+    object: Literal["job"]
+    state: JobState
+    error: JobFailure | None
+
+
 class Conversation(Shape):
     id: str
     object: Literal["conversation"]
