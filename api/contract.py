@@ -67,6 +67,8 @@ class Route:
     """Headers of the answer, beside x-request-id."""
     query: tuple[str, ...] = ()
     """Parameters that the route reads by itself."""
+    refusal: Shape = Error
+    """What an error looks like at the doors of others' making."""
     open: bool = False
     """No key is asked for."""
 

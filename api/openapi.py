@@ -84,7 +84,7 @@ def _describe(operation: Json, route: Route | None) -> None:
 def _responses(route: Route) -> dict[str, Json]:
     """By status."""
     refused = () if route.open else (*ANY, *route.refuses)
-    found: dict[str, Json] = {str(status): {"$ref": f"#/components/responses/{_word(status)}"} for status in refused}
+    found = {str(status): _refused(status, route.refusal) for status in refused}
     for status, shape in ((route.status, route.answer), *route.also):
         found[str(status)] = _answer(status, shape, route)
     return found
@@ -121,6 +121,13 @@ def _refusal(status: int) -> Json:
     schema = {"allOf": [_reference(Error), named]}
     headers = _headers(["x-request-id", *ADVICE.get(status, ())])
     return {"description": told, "headers": headers, "content": {JSON: {"schema": schema}}}
+
+
+def _refused(status: int, shape: Shape) -> Json:
+    if shape is Error:
+        return {"$ref": f"#/components/responses/{_word(status)}"}
+    headers = _headers(["x-request-id", *ADVICE.get(status, ())])
+    return {"description": _word(status), "headers": headers, "content": {JSON: {"schema": _reference(shape)}}}
 
 
 def _word(status: int) -> str:
@@ -195,7 +202,7 @@ def _schemas() -> Json:
     routes = ROUTES.values()
     told: set[Shape] = {Error, *EVENTS.values()}
     for route in routes:
-        shapes = (route.answer, route.body, *route.streams, *(shape for _, shape in route.also))
+        shapes = (route.answer, route.body, route.refusal, *route.streams, *(shape for _, shape in route.also))
         told |= {shape for shape in shapes if isinstance(shape, type) and issubclass(shape, BaseModel)}
     ordered = sorted(told, key=lambda shape: shape.__name__)
     _, found = models_json_schema(

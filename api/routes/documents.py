@@ -21,7 +21,7 @@ async def openapi_document(request: Request) -> Response:
 async def reference_page(request: Request) -> Response:
     from api import pages  # noqa: PLC0415 -- as below
 
-    return HTMLResponse(pages.reference(await _document(request)))
+    return HTMLResponse(await run_in_threadpool(pages.reference, await _document(request)))
 
 
 @router.get("/llms.txt", summary="What this service is, for language models")

@@ -32,7 +32,8 @@ def explain(error: ValidationError, body: Any) -> InvalidRequest:
     if worst["type"] == "value_error" and (named := _NAMED.match(message)):
         param, message = named[1], named[2]
     if worst["type"] == "extra_forbidden":
-        return InvalidRequest(f"unsupported parameter: {param}", param=param, code="unsupported_parameter")
+        shown = param or '""'
+        return InvalidRequest(f"unsupported parameter: {shown}", param=param or "body", code="unsupported_parameter")
     return InvalidRequest(f"{param or 'body'}: {message}", param=param or None)
 
 

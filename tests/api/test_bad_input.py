@@ -198,6 +198,7 @@ FIELDS = [
     ({"functions": [{"name": "f"}]}, "functions"),
     ({"reasoning_effort": "low"}, "reasoning_effort"),
     ({"input_ids": [1]}, "input_ids"),
+    ({"": 1}, "body"),
     ({"rid": "job_"}, "rid"),
     ({"cache_salt": ""}, "cache_salt"),
     ({"model": 5}, "model"),

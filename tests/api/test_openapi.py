@@ -5,6 +5,8 @@ import importlib.util
 import inspect
 import json
 import re
+import subprocess
+import sys
 import textwrap
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,10 +16,11 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api import app, openapi, pages
-from api.contract import CODES, EXAMPLES, HEADERS, ROUTES
+from api.contract import CODES, EXAMPLES, HEADERS, JSON, ROUTES, Route
 from api.errors import TABLE
 from infra.settings import Settings
 from models.cards.card import catalogue
+from models.wire.shapes.service import Health
 
 ROOT = Path(__file__).parents[2]
 SERVED = {
@@ -84,9 +87,20 @@ def test_every_header_of_ours_is_told():
     assert sent <= HEADERS.keys() | {"x-gateway-signature"}
 
 
+def test_a_door_may_have_errors_of_its_own():
+    told = openapi._responses(Route("Odd", JSON, refuses=(429,), refusal=Health))
+    assert told["429"]["content"] == {JSON: {"schema": {"$ref": "#/components/schemas/Health"}}}
+    assert "retry-after" in told["429"]["headers"]
+
+
 def test_it_is_made_once():
     served = app.create_app(Settings(_env_file=None))
     assert openapi.document(served) is openapi.document(served)
+
+
+def test_a_start_does_not_wait_for_it():
+    program = "import sys, api.app; sys.exit(bool({'api.contract', 'api.openapi', 'api.pages'} & sys.modules.keys()))"
+    assert subprocess.run((sys.executable, "-c", program), cwd=ROOT, timeout=60, check=False).returncode == 0
 
 
 class Page(HTMLParser):

@@ -103,6 +103,7 @@ def body(dice: random.Random) -> bytes:
     parsed = copy.deepcopy(dice.choice(VALID))
     if dice.random() < 0.35:
         _reword(dice, parsed)
+        _enrich(dice, parsed)
         return _encoded(parsed)
     for _ in range(dice.choice((1, 1, 2, 3))):
         dice.choice(BENDS)(dice, parsed)
@@ -130,6 +131,10 @@ def _reword(dice: random.Random, parsed: Json) -> None:
     ]
     for holder, key in dice.sample(texts, min(2, len(texts))):
         holder[key] = _word(dice)
+
+
+def _enrich(dice: random.Random, parsed: Json) -> None:
+    """A tool's schema may say anything."""
     if "tools" in parsed:
         properties = parsed["tools"][0]["function"]["parameters"]["properties"]
         properties[_word(dice)] = {"description": _word(dice), "default": dice.choice((*NUMBERS, *OTHERS))}

@@ -4,6 +4,7 @@ TRAM_TEST_SEED throws the dice anew; a failure says which seed and which body it
 """
 
 import asyncio
+import io
 import json
 import os
 import random
@@ -79,7 +80,7 @@ async def _ask_all(stack: Stack, first: int, bodies: list[bytes]) -> list[Told]:
 
 async def _ask(session: aiohttp.ClientSession, gate: asyncio.Semaphore, number: int, body: bytes) -> Told:
     kind = {"content-type": TYPES[number % len(TYPES)]}
-    async with gate, session.post("/v1/chat/completions", data=body, headers=kind) as answer:
+    async with gate, session.post("/v1/chat/completions", data=io.BytesIO(body), headers=kind) as answer:
         return Told(number, body, answer.status, answer.headers.get("x-tram-job"), await answer.read())
 
 
