@@ -9,17 +9,31 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypedDict
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import REGISTRY
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from api import errors
 from api.deps import State
 from api.fleet import Fleet
 from api.middleware import RequestId
-from api.routes import accounts, chat, completions, conversations, health, jobs, models, replays, usage, webhooks
+from api.routes import (
+    accounts,
+    chat,
+    completions,
+    conversations,
+    documents,
+    health,
+    jobs,
+    models,
+    replays,
+    usage,
+    webhooks,
+)
 from infra import stores
 from infra.engine.server import default_card, device
 from infra.engine.tokenizer import counter_for
@@ -30,6 +44,20 @@ from models.cards.card import named
 from models.errors import InvalidRequest, NotFound, TramError
 
 log = logging.getLogger(__name__)
+
+_ROUTES = (
+    chat,
+    completions,
+    jobs,
+    conversations,
+    replays,
+    webhooks,
+    accounts,
+    usage,
+    models,
+    health,
+    documents,
+)
 
 
 class Held(TypedDict):
@@ -45,13 +73,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with opened(settings) as state:
             yield Held(tram=state)
 
-    app = FastAPI(title="Tramontane", lifespan=lifespan, version="0.1.0", redirect_slashes=False)
+    app = FastAPI(
+        title="Tramontane",
+        lifespan=lifespan,
+        version="0.1.0",
+        redirect_slashes=False,
+        openapi_url=None,  # `api.routes.documents` has it
+        generate_unique_id_function=lambda route: route.name,
+    )
     app.add_middleware(RequestId)
     app.add_exception_handler(TramError, errors.handle)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Exception, _unknown)
-    for routes in (chat, completions, jobs, conversations, replays, webhooks, accounts, usage, models, health):
+    for routes in _ROUTES:
         app.include_router(routes.router)
     return app
 
@@ -93,15 +128,29 @@ async def _not_valid(_: Request, error: Exception) -> Response:
     return errors.respond(InvalidRequest(f"{param}: {first['msg']}", param=param))
 
 
-async def _not_routed(_: Request, error: Exception) -> Response:
+async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:  # noqa: PLR2004
         return errors.respond(NotFound("there is no such endpoint", code="unknown_endpoint"))
     answer = errors.respond(InvalidRequest(str(error.detail), code="method_not_allowed"))
     answer.status_code = error.status_code
+    answer.headers["allow"] = _allowed(request)
     return answer
 
 
-async def _unknown(_: Request, error: Exception) -> Response:
-    log.error("a request broke", exc_info=error)
-    return errors.respond(TramError("something broke on our side; the server's log has it under this request id"))
+def _allowed(request: Request) -> str:
+    """Of all routes at this address; Starlette's own header tells the first one's."""
+    routes = (route for part in _ROUTES for route in part.router.routes if isinstance(route, Route))
+    there = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in there for method in route.methods or ()}))
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    """Starlette runs this one outside all middleware, so what `RequestId` does is done here again."""
+    request_id = request.scope["request_id"]
+    with structlog.contextvars.bound_contextvars(request_id=request_id):
+        log.error("a request broke", exc_info=error)
+    words = "something broke on our side; the server's log has it under this request id"
+    answer = errors.respond(TramError(words))
+    answer.headers["x-request-id"] = request_id
+    return answer

@@ -25,7 +25,7 @@ from models.cards.card import Card
 from models.errors import InvalidRequest, TooLarge, Unauthenticated
 from models.idempotency import LONGEST_KEY
 from models.wire.accounts import TAG
-from models.wire.problems import nul_in
+from models.wire.problems import half_in, nul_in, rounded_in
 
 KEY_CACHE_S = 5.0
 _KEYS_MOST = 10_000
@@ -116,6 +116,8 @@ async def body_of(request: Request) -> dict[str, Any]:
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
+        if b"\\u" in raw and (where := half_in(raw)):
+            raise InvalidRequest(f"{where}: half a surrogate pair is no character", param=where) from None
         raise InvalidRequest(f"the body is not valid JSON: {error}", param="body", code="invalid_json") from None
     if not isinstance(body, dict):
         raise InvalidRequest("the body has to be a JSON object", param="body", code="invalid_json")
@@ -125,6 +127,8 @@ async def body_of(request: Request) -> dict[str, Any]:
         )
     if b"\\u0000" in raw and (where := nul_in(body)):
         raise InvalidRequest(f"{where}: NUL characters are not accepted", param=where)
+    if where := rounded_in(raw, body):
+        raise InvalidRequest(f"{where}: integers have at most 64 bits", param=where)
     return body
 
 

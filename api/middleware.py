@@ -36,6 +36,7 @@ class RequestId:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _ACCEPTABLE_ID.fullmatch(given) else ids.new("req")
+        scope["request_id"] = request_id
         began, added = time.perf_counter(), dict[str, str]()
         _added.set(added)  # a request has a task, and so a context, of its own
 

@@ -18,7 +18,7 @@ import typer
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
-from api import cli
+from api import cli, openapi
 from api.app import create_app
 from api.errors import TABLE
 from infra import telemetry
@@ -48,7 +48,7 @@ def settings() -> str:
 def routes() -> str:
     found = [
         (f"`{method.upper()} {path}`", route["summary"], ", ".join(f"`{name}`" for name in in_query(route)))
-        for path, methods in create_app(Settings(_env_file=None)).openapi()["paths"].items()
+        for path, methods in openapi.document(create_app(Settings(_env_file=None)))["paths"].items()
         for method, route in methods.items()
     ]
     return table(("route", "what it does", "query"), found)

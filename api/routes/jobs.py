@@ -88,5 +88,6 @@ async def follow_job(request: Request, job_id: str) -> Response:
 
 
 def _closing(job_id: str, ending: StreamEnd, event_id: EventId) -> bytes:
-    told = {"id": job_id, "object": "job", "state": ending.state, "error": ending.error}
+    error = ending.error and {name: ending.error[name] for name in ("code", "message", "param")}  # not its class
+    told = {"id": job_id, "object": "job", "state": ending.state, "error": error}
     return b"id: %b\nevent: end\ndata: %b\n\n" % (str(event_id).encode(), orjson.dumps(told))

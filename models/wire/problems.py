@@ -4,7 +4,9 @@ The place is a path into the caller's own body (`messages[0].content[1].text`). 
 repeats no more than a key, and that in part.
 """
 
+import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +16,7 @@ from models.errors import InvalidRequest
 PARAM_CHARACTERS = 200
 """How much of a caller's own key an error repeats."""
 _NAMED = re.compile(r"(\S+): (.*)", re.DOTALL)  # a rule of ours over several fields says itself whose fault it is
+_HALVES = re.compile("[\ud800-\udfff]")
 _TAGS = frozenset(
     {"system", "developer", "user", "assistant", "tool"} | {"text", "image_url", "json_object", "json_schema"}
 )
@@ -29,7 +32,8 @@ def explain(error: ValidationError, body: Any) -> InvalidRequest:
     if worst["type"] == "value_error" and (named := _NAMED.match(message)):
         param, message = named[1], named[2]
     if worst["type"] == "extra_forbidden":
-        return InvalidRequest(f"unsupported parameter: {param}", param=param, code="unsupported_parameter")
+        shown = param or '""'
+        return InvalidRequest(f"unsupported parameter: {shown}", param=param or "body", code="unsupported_parameter")
     return InvalidRequest(f"{param or 'body'}: {message}", param=param or None)
 
 
@@ -60,15 +64,46 @@ def _absent(found: Any) -> str:
     return ""
 
 
-def nul_in(value: Any, path: str = "") -> str | None:
+def nul_in(value: Any) -> str | None:
     """Where a NUL character stands; Postgres' texts cannot hold one, and no model was trained on any."""
-    if isinstance(value, str):
-        return (path or "body") if "\0" in value else None
+    return _first(value, lambda each: isinstance(each, str) and "\0" in each)
+
+
+def half_in(raw: bytes) -> str | None:
+    """Where half a surrogate pair stands, escaped, in JSON that is sound but for that; it is no character, and has no UTF-8."""
+    try:
+        return _first(json.loads(raw), lambda each: isinstance(each, str) and bool(_HALVES.search(each)))
+    except (ValueError, RecursionError):
+        return None
+
+
+def rounded_in(raw: bytes, body: Any) -> str | None:
+    """Where an integer of more than 64 bits stands, which orjson has read as the nearest float: a schema must not change."""
+    if not _has_great_float(body):
+        return None
+    return _first(json.loads(raw), lambda each: type(each) is int and not -(2**63) <= each < 2**64)
+
+
+def _has_great_float(body: Any) -> bool:
+    """Every request passes here, so this is a loop and no more."""
+    holders = [body]
+    for holder in holders:
+        for item in holder.values() if isinstance(holder, dict) else holder:
+            if isinstance(item, dict | list):
+                holders.append(item)
+            elif isinstance(item, float) and abs(item) >= 2**63:
+                return True
+    return False
+
+
+def _first(value: Any, wrong: Callable[[Any], bool], path: str = "") -> str | None:
+    """The path to what is wrong; to the object, where a key is."""
+    if wrong(value):
+        return path[:PARAM_CHARACTERS] or "body"
     if isinstance(value, list):
-        return next((found for i, item in enumerate(value) if (found := nul_in(item, f"{path}[{i}]"))), None)
+        return next((found for i, item in enumerate(value) if (found := _first(item, wrong, f"{path}[{i}]"))), None)
     if isinstance(value, dict):
-        inside = ((key, item, f"{path}.{key}" if path else key) for key, item in value.items())
-        return next(
-            (hit for key, item, at in inside if (hit := (path or "body") if "\0" in key else nul_in(item, at))), None
-        )
+        inside = ((path[:PARAM_CHARACTERS] or "body") if wrong(key) else None for key in value)
+        below = (_first(item, wrong, f"{path}.{key}" if path else key) for key, item in value.items())
+        return next((found for pair in zip(inside, below, strict=True) for found in pair if found), None)
     return None

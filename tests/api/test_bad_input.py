@@ -80,7 +80,7 @@ BODIES = {
     "UTF-16": (json.dumps(ASKED).encode("utf-16"), "body"),
     "a byte order mark": (b"\xef\xbb\xbf" + json.dumps(ASKED).encode(), "body"),
     "gzip": (gzip.compress(json.dumps(ASKED).encode()), "body"),
-    "half a surrogate pair": (b'{"messages":[{"role":"user","content":"\\ud800"}]}', "body"),
+    "half a surrogate pair": (b'{"messages":[{"role":"user","content":"\\ud800"}]}', "messages[0].content"),
     "NaN": (b'{"messages":[{"role":"user","content":"x"}],"temperature":NaN}', "body"),
     "Infinity": (b'{"messages":[{"role":"user","content":"x"}],"temperature":-Infinity}', "body"),
     "1e999": (b'{"messages":[{"role":"user","content":"x"}],"temperature":1e999}', "body"),
@@ -89,6 +89,10 @@ BODIES = {
     "300 deep": (b'{"metadata":' + b'{"a":' * 300 + b"1" + b"}" * 301, "body"),
     "a key twice": (b'{"messages":[{"role":"user","content":"x"}],"messages":"x"}', "messages"),
     "a number out of range": (b'{"messages":[{"role":"user","content":"x"}],"seed":%d}' % 10**30, "seed"),
+    "an integer that a schema would lose": (
+        b'{"messages":[{"role":"user","content":"x"}],"guided_json":{"maximum":18446744073709551616}}',
+        "guided_json.maximum",
+    ),
     "10^5 messages": (b'{"messages":[' + b",".join([b'{"role":"user","content":""}'] * 100_000) + b"]}", "messages"),
 }
 
@@ -194,6 +198,7 @@ FIELDS = [
     ({"functions": [{"name": "f"}]}, "functions"),
     ({"reasoning_effort": "low"}, "reasoning_effort"),
     ({"input_ids": [1]}, "input_ids"),
+    ({"": 1}, "body"),
     ({"rid": "job_"}, "rid"),
     ({"cache_salt": ""}, "cache_salt"),
     ({"model": 5}, "model"),

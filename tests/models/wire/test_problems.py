@@ -1,8 +1,11 @@
 """Is a fault found where it stands?  What pydantic finds is told in `test_chat`; here is what is looked for beside it."""
 
+import json
+
+import orjson
 import pytest
 
-from models.wire.problems import nul_in
+from models.wire.problems import half_in, nul_in, rounded_in
 
 USER = {"role": "user", "content": "hello"}
 TEXT = {"type": "text", "text": "hello"}
@@ -24,3 +27,29 @@ TEXT = {"type": "text", "text": "hello"}
 )
 def test_a_nul_character_is_found_wherever_it_stands(value, where):
     assert nul_in(value) == where
+
+
+@pytest.mark.parametrize(
+    ("raw", "where"),
+    [
+        (rb'{"messages":[{"role":"user","content":"\ud800"}]}', "messages[0].content"),
+        (rb'{"metadata":{"a":"\uDE00\uD83E"}}', "metadata.a"),
+        (rb'{"metadata":{"\ud83e":""}}', "metadata"),
+        (rb'{"messages":"\ud83e\udd84"}', None),
+        (rb'{"messages":"\ud83e"', None),
+        (b"[" * 100_000 + rb'"\ud800"' + b"]" * 100_000, None),
+    ],
+    ids=range(6),
+)
+def test_half_a_surrogate_pair_is_found_in_what_is_json_but_for_it(raw, where):
+    assert half_in(raw) == where
+
+
+@pytest.mark.parametrize(
+    ("number", "is_lost"),
+    [(2**64 - 1, False), (-(2**63), False), (2**64, True), (-(2**63) - 1, True), (1e25, False), (0.5, False)],
+)
+def test_an_integer_that_would_be_rounded_is_found(number, is_lost):
+    raw = json.dumps({"tools": [{"function": {"parameters": {"default": [number]}}}]}).encode()
+    where = "tools[0].function.parameters.default[0]" if is_lost else None
+    assert rounded_in(raw, orjson.loads(raw)) == where

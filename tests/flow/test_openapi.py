@@ -1,0 +1,160 @@
+"""Is the API's document true?  Requests made from it, right and wrong ones, and every answer held against it.
+
+TRAM_TEST_EXAMPLES=200 asks each route more than the few times that every run can afford.
+"""
+
+import copy
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from schemathesis import GenerationMode
+from schemathesis.checks import load_all_checks
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+
+from api.contract import EXAMPLES, ROUTES
+from tests.flow.hooks import Hooks
+from tests.flow.sse import events
+from tests.flow.stack import Stack
+
+EXAMPLES_EACH = int(os.environ.get("TRAM_TEST_EXAMPLES", "12"))
+FEW = settings(
+    max_examples=EXAMPLES_EACH,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+NEED_KNOWLEDGE = ("model", "conversation_id", "webhook_url", "deadline")
+"""Fields that no schema can tell the right values of."""
+
+load_all_checks()
+
+
+@pytest.fixture(scope="module")
+def document(embedded: Stack) -> dict[str, Any]:
+    return embedded.http.get("/openapi.json").raise_for_status().json()
+
+
+@pytest.fixture(scope="module")
+def operations(document: dict[str, Any]) -> Any:
+    return schemathesis.openapi.from_dict(closed(document))
+
+
+@pytest.fixture(scope="module")
+def caller(embedded: Stack) -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["Authorization"] = f"Bearer {embedded.key}"
+        yield session
+
+
+@pytest.fixture(scope="module")
+def known(embedded: Stack) -> dict[str, str]:
+    """An id of each kind, by the name that paths have for it."""
+    with Hooks() as hooks:
+        job_id = embedded.submit("Hello!", webhook_url=hooks.url)
+        job = embedded.ended(job_id)
+        hooks.sent()
+    asked = {"source_request_id": job_id}
+    replay = embedded.http.post("/v1/replays", json=asked).raise_for_status().json()["id"]
+    delivery = embedded.listed("/v1/webhook_deliveries", job_id=job_id)[0]["id"]
+    return {
+        "job_id": job_id,
+        "conversation_id": job["conversation_id"],
+        "replay_id": replay,
+        "delivery_id": delivery,
+        "name": job["result"]["id"],
+    }
+
+
+def closed(document: dict[str, Any]) -> dict[str, Any]:
+    """With no field in an answer beside those that are told."""
+    document = copy.deepcopy(document)
+    for schema in document["components"]["schemas"].values():
+        if "properties" in schema:
+            schema["additionalProperties"] = False
+    return document
+
+
+RIGHT, WRONG = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
+ASKED = [(name, mode) for name, route in ROUTES.items() for mode in (RIGHT, WRONG) if mode is RIGHT or not route.open]
+
+
+@pytest.mark.parametrize(("name", "mode"), ASKED, ids=str)
+def test_every_answer_is_as_the_document_says(embedded, operations, caller, known, name, mode):
+    method, path = name.split(" ")
+    operation = operations[path][method]
+    # A query of strings takes anything, and a stranger in it is overlooked; bodies are strict.
+    excluded = [positive_data_acceptance] + ([] if ROUTES[name].body else [negative_data_rejection])
+
+    @FEW
+    @given(case=operation.as_strategy(generation_mode=mode), real=st.booleans())
+    def holds(case: Any, real: bool) -> None:
+        if mode is RIGHT:
+            informed(embedded, name, case, known if real else {})
+        answer = case.call(base_url=embedded.url, session=caller, headers={"Authorization": f"Bearer {embedded.key}"})
+        case.validate_response(answer, excluded_checks=excluded)
+
+    holds()
+
+
+def informed(stack: Stack, name: str, case: Any, known: dict[str, str]) -> None:
+    """What only this service knows is put into a request that is right otherwise."""
+    if isinstance(case.body, dict):
+        case.body = {field: value for field, value in case.body.items() if field not in NEED_KNOWLEDGE}
+    there = known | ({"name": "tram-demo"} if "/models/" in name else {}) if known else {}
+    if known and name == "DELETE /v1/chat/completions/{name}":
+        there["name"] = stack.chat("Hello!")["id"]
+    case.path_parameters = {key: there.get(key, value) for key, value in (case.path_parameters or {}).items()}
+
+
+@pytest.mark.parametrize("name", [name for name, route in ROUTES.items() if route.body in EXAMPLES])
+def test_examples_work(embedded, known, name):
+    method, path = name.split(" ")
+    body = dict(EXAMPLES[ROUTES[name].body])
+    body |= {field: known["job_id"] for field in ("source_request_id",) if field in body}
+    answer = embedded.http.request(method, path.format(**known), json=body)
+    assert answer.status_code == ROUTES[name].status, answer.text
+
+
+@pytest.mark.parametrize("page", ["/llms.txt", "/docs"])
+def test_every_link_answers(embedded, page):
+    """Without a key."""
+    text = httpx2.get(embedded.url + page, trust_env=False).raise_for_status().text
+    links = set(re.findall(r'\]\((/[^)]+)\)|href="(/[^"]+)"', text))
+    assert links
+    for link in {first or second for first, second in links}:
+        path, _, anchor = link.partition("#")
+        there = httpx2.get(embedded.url + path, trust_env=False).raise_for_status().text
+        assert not anchor or f'id="{anchor}"' in there, link
+
+
+def test_a_chunk_has_no_field_that_is_not_told(embedded, document):
+    chunk = closed(document) | {"$ref": "#/components/schemas/ChatCompletionChunk"}
+    with embedded.streamed("Hello!", stream_options={"include_usage": True}) as response:
+        told = [event.chunk for event in events(response) if event.data != "[DONE]"]
+    assert len(told) > 2
+    validator = Draft202012Validator(chunk)
+    assert [error.message for each in told for error in validator.iter_errors(each)] == []
+
+
+def test_a_delivery_is_as_the_document_says(embedded, document):
+    with Hooks() as hooks:
+        embedded.submit("Hello!", webhook_url=hooks.url)
+        sent = hooks.sent()[0]
+    body = json.loads(sent.body)
+    operation = document["webhooks"][body["type"]]["post"]
+    wanted = {each["name"] for each in operation["parameters"] if each["required"]}
+    assert wanted <= {name.lower() for name in sent.headers}
+    shape = closed(document) | operation["requestBody"]["content"]["application/json"]["schema"]
+    assert [error.message for error in Draft202012Validator(shape).iter_errors(body)] == []
