@@ -3,6 +3,7 @@
 The text of an exception that is not ours never leaves: the caller gets the request id, the log gets the rest.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from models import errors
 class Wire:
     status: int
     type: str
+    again: bool = True
+    """False: OpenAI's clients go by the status and would try again, to be told the same."""
 
 
 TABLE: dict[type[errors.TramError], Wire] = {
@@ -26,18 +29,20 @@ TABLE: dict[type[errors.TramError], Wire] = {
     errors.KeyReused: Wire(422, "invalid_request_error"),
     errors.Unauthenticated: Wire(401, "authentication_error"),
     errors.NotFound: Wire(404, "not_found"),
-    errors.Conflict: Wire(409, "conflict_error"),
+    errors.Conflict: Wire(409, "conflict_error", again=False),
     errors.QueueFull: Wire(429, "rate_limit_error"),
     errors.Unavailable: Wire(503, "service_unavailable"),
-    errors.Expired: Wire(504, "timeout_error"),
-    errors.Cancelled: Wire(409, "conflict_error"),
+    errors.Expired: Wire(504, "timeout_error", again=False),
+    errors.Cancelled: Wire(409, "conflict_error", again=False),
     errors.EngineError: Wire(500, "server_error"),
     errors.EngineBusy: Wire(503, "service_unavailable"),
     errors.EngineLost: Wire(503, "service_unavailable"),
     errors.Interrupted: Wire(500, "server_error"),
 }
-RETRY_AFTER_S = 5
+RETRY_AFTER_S = 5.0
 """What a 503 advises: a worker's restart takes about this long."""
+RETRY_MOST_S = 120.0
+"""Advised to wait for longer, OpenAI's clients do not try again at all."""
 
 
 def wire_of(error: errors.TramError) -> Wire:
@@ -55,24 +60,23 @@ def envelope(error: errors.TramError) -> dict[str, Any]:
     }
 
 
-def respond(error: errors.TramError) -> Response:
+def respond(error: errors.TramError, *, again: bool = True) -> Response:
+    """`again` False: the same request would be told the same."""
     wire = wire_of(error)
-    return Response(
-        orjson.dumps(envelope(error)), wire.status, headers=_advice(error, wire), media_type="application/json"
-    )
+    headers = _advice(error, wire) if again and wire.again else {"x-should-retry": "false"}
+    return Response(orjson.dumps(envelope(error)), wire.status, headers=headers, media_type="application/json")
 
 
 def _advice(error: errors.TramError, wire: Wire) -> dict[str, str]:
     """What OpenAI's clients go by before they try again."""
-    if isinstance(error, errors.QueueFull):
-        return {"retry-after": str(max(1, round(error.retry_after_s)))}
-    if wire.status == 503:  # noqa: PLR2004
-        return {"retry-after": str(RETRY_AFTER_S)}
-    if isinstance(error, errors.Cancelled | errors.Conflict | errors.Expired):
-        return {"x-should-retry": "false"}  # the SDK tries 409 and 504 again, and would be told the same
-    return {}
+    wait_s = getattr(error, "retry_after_s", RETRY_AFTER_S if wire.status == 503 else None)  # noqa: PLR2004
+    if wait_s is None:
+        return {}
+    wait_ms = max(1, math.ceil(min(wait_s, RETRY_MOST_S) * 1000))
+    return {"retry-after": str(math.ceil(wait_ms / 1000)), "retry-after-ms": str(wait_ms)}
 
 
-async def handle(_: Request, error: Exception) -> Response:
+async def handle(request: Request, error: Exception) -> Response:
+    """How a job ended stays true for the key that it was asked under; whatever else went wrong may go right the next time."""
     assert isinstance(error, errors.TramError)
-    return respond(error)
+    return respond(error, again=not (error.ended and "idempotency-key" in request.headers))

@@ -68,11 +68,17 @@ class Claimed:
     card: str
     door: Door
     created_ms: int
+    started_ms: int
+    """When it was claimed first."""
     deadline_ms: int | None
     store: bool
     webhook_url: str | None
     parameters: dict[str, Any]
     messages: list[dict[str, Any]]
+
+    @property
+    def waited_ms(self) -> int:
+        return waited_ms(self.created_ms, self.started_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,11 @@ class Moved:
     def epilogue(self) -> tuple[str, int, int]:
         """Job, attempt and number of an end that no attempt has written: behind all that any attempt may have."""
         return self.id, self.attempt + 1, 1
+
+
+def waited_ms(created_ms: int, started_ms: int) -> int:
+    """How long a job was queued.  The two are by clocks of two hosts, which may not agree."""
+    return max(0, started_ms - created_ms)
 
 
 def submit(session: Session, jobs: Iterable[NewJob]) -> None:

@@ -76,7 +76,8 @@ async def _conclude(node: Node, attempt: Attempt, outcome: Outcome) -> None:
     node.tally(attempt.usage)
     streamed = attempt.job.parameters.get("stream")
     with contextlib.suppress(Fenced):  # the row is written; only the line is somebody else's
-        await attempt.relay.end(StreamEnd(outcome.state, ending.error, None if streamed else whole))
+        told = StreamEnd(outcome.state, ending.error, None if streamed else whole, attempt.job.waited_ms)
+        await attempt.relay.end(told)
     if attempt.job.webhook_url is not None:
         await node.nudge_deliveries()
 
