@@ -29,6 +29,7 @@ from models.placement import queue_for, queues_of
 from models.prefix import chain
 from models.tables.jobs import Door
 from models.wire.chat import NOT_FOR_THE_ENGINE, ChatRequest, JobRequest, tier_of
+from models.wire.functions import as_tool_messages, as_tools
 from models.wire.images import check_images, image_parts
 from models.wire.problems import explain
 
@@ -129,9 +130,9 @@ async def prepare(
     """All that can be refused is refused here; nothing is written."""
     _validate(body, JobRequest if door is Door.JOB else ChatRequest)
     card = await served(state, body.get("model"))
-    messages = [_as_system(message) for message in body["messages"]]
+    messages = as_tool_messages(map(_as_system, body["messages"]))
     check_abilities(card, body)
-    await _fits(card, messages, body)
+    await _fits(card, messages, as_tools(body))
     created = now_ms()
     conversation = lineage.conversation_id if lineage else body.get("conversation_id")
     if conversation is not None:

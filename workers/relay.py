@@ -13,6 +13,7 @@ from infra.token_stream import NOTHING, Counts, Entry, TokenWriter
 from models.jobs import Claimed
 from models.wire.chat import tier_of
 from models.wire.ending import StreamEnd
+from models.wire.functions import as_function_chunk, as_tool_chunk, asked_for
 from models.wire.stream import RESTART, Frame
 from workers.node import now_ms
 
@@ -28,6 +29,7 @@ class Relay:
             include_usage=self._include_usage,
             tier=tier_of(job.parameters),
         )
+        self._functions = asked_for(job.parameters)
         self._writer, self._job = writer, job
         self.sequence = 0
         self.chunks: list[bytes] = []
@@ -35,7 +37,7 @@ class Relay:
         self.times_ms: list[int] = []
 
     def send(self, choices: list[dict[str, Any]], counts: Counts) -> None:
-        text = orjson.dumps(choices)
+        text = orjson.dumps(as_function_chunk(choices) if self._functions else choices)
         self.chunks.append(text)
         self.times_ms.append(now_ms())
         self._append(self._frame.chunk(text), counts)
@@ -54,6 +56,10 @@ class Relay:
         told = [chunk.get("choices") for chunk in sent if not chunk.get("usage")]
         self.chunks += [orjson.dumps(choices) for choices in told]
         self.times_ms += [now_ms()] * len(told)
+        if self._functions:
+            sent = [
+                chunk | {"choices": as_tool_chunk(chunk["choices"])} if "choices" in chunk else chunk for chunk in sent
+            ]
         return sent
 
     def restart(self) -> None:
