@@ -59,7 +59,14 @@ def _chunks(job: Job, result: dict[str, Any]) -> list[bytes]:
     parameters = job.parameters or {}
     include_usage = bool((parameters.get("stream_options") or {}).get("include_usage"))
     created_s, tier = job.created_ms // 1000, tier_of(parameters)
-    frame = Frame(job_id=job.id, model=job.model, created_s=created_s, include_usage=include_usage, tier=tier)
+    frame = Frame(
+        job_id=job.id,
+        model=job.model,
+        created_s=created_s,
+        include_usage=include_usage,
+        tier=tier,
+        fingerprint=result["completion"].get("system_fingerprint"),
+    )
     chunks = [frame.chunk(choices.encode()) for choices in result["chunks"]]
     if include_usage and job.state is JobState.COMPLETED:
         chunks.append(frame.usage(result["completion"]["usage"]))

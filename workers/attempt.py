@@ -50,7 +50,8 @@ _STOPPED = {
 class Attempt:
     def __init__(self, node: Node, job: Claimed) -> None:
         self.node, self.job = node, job
-        self.relay = Relay(node.stream, job)
+        self.fingerprint = node.presence.fingerprint
+        self.relay = Relay(node.stream, job, self.fingerprint)
         self.answer = Answer()
         self.counts = Counts(waited_ms=job.waited_ms)
         self.first_token_ms: int | None = None

@@ -102,7 +102,7 @@ def _completion(attempt: Attempt) -> dict[str, Any]:
     choices = attempt.answer.choices()
     if asked_for(job.parameters):
         choices = as_function_answer(choices)
-    return completion(job.id, job.model, created_s, choices, attempt.usage, tier)
+    return completion(job.id, job.model, created_s, choices, attempt.usage, tier, attempt.fingerprint)
 
 
 def _answers(attempt: Attempt) -> list[Spoken]:

@@ -19,7 +19,7 @@ from workers.node import now_ms
 
 
 class Relay:
-    def __init__(self, writer: TokenWriter, job: Claimed) -> None:
+    def __init__(self, writer: TokenWriter, job: Claimed, fingerprint: str) -> None:
         options = job.parameters.get("stream_options") or {}
         self._include_usage = bool(options.get("include_usage"))
         self._frame = Frame(
@@ -28,6 +28,7 @@ class Relay:
             created_s=job.created_ms // 1000,
             include_usage=self._include_usage,
             tier=tier_of(job.parameters),
+            fingerprint=fingerprint,
         )
         self._functions = asked_for(job.parameters)
         self._writer, self._job = writer, job

@@ -17,7 +17,7 @@ from models.cards.card import Card, catalogue
 from models.placement import queues_of
 from tests.fakes.engine import FakeEngine
 from tests.workers.conftest import RedisServer
-from workers.presence import Presence, Serving, _Options, gpu_of, take_options
+from workers.presence import Place, Presence, Serving, _Options, gpu_of, take_options
 
 CARD = default_card("cpu")
 NOTHING = Totals()
@@ -27,7 +27,7 @@ NOTHING = Totals()
 async def present(redis: Redis, url: str) -> AsyncIterator[Presence]:
     engine = EngineClient(url, CARD.id)
     await engine.open()
-    yield Presence(redis, engine, url, Serving(CARD, joined=True, capacity=7), "")
+    yield Presence(redis, engine, url, Serving(CARD, joined=True, capacity=7), Place())
     await engine.close()
 
 
