@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import REGISTRY
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
 from api import errors
 from api.deps import State
@@ -30,6 +31,8 @@ from models.cards.card import named
 from models.errors import InvalidRequest, NotFound, TramError
 
 log = logging.getLogger(__name__)
+
+_ROUTERS = [routes.router for routes in (chat, completions, jobs, conversations, replays, webhooks, models, health)]
 
 
 class Held(TypedDict):
@@ -51,8 +54,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Exception, _unknown)
-    for routes in (chat, completions, jobs, conversations, replays, webhooks, models, health):
-        app.include_router(routes.router)
+    for router in _ROUTERS:
+        app.include_router(router)
     return app
 
 
@@ -93,13 +96,22 @@ async def _not_valid(_: Request, error: Exception) -> Response:
     return errors.respond(InvalidRequest(f"{param}: {first['msg']}", param=param))
 
 
-async def _not_routed(_: Request, error: Exception) -> Response:
+async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:  # noqa: PLR2004
         return errors.respond(NotFound("there is no such endpoint", code="unknown_endpoint"))
     answer = errors.respond(InvalidRequest(str(error.detail), code="method_not_allowed"))
     answer.status_code = error.status_code
+    if error.status_code == 405:  # noqa: PLR2004
+        answer.headers["allow"] = ", ".join(sorted(_methods(request)))
     return answer
+
+
+def _methods(request: Request) -> set[str]:
+    """Of all routes that this path leads to; the error knows only the first one's."""
+    routes = [*request.app.routes, *(route for router in _ROUTERS for route in router.routes)]
+    here = [route for route in routes if isinstance(route, Route) and route.path_regex.match(request.scope["path"])]
+    return {method for route in here for method in route.methods or ()}
 
 
 async def _unknown(_: Request, error: Exception) -> Response:
