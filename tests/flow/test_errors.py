@@ -82,7 +82,7 @@ def use_no_key(client: openai.OpenAI, _: Stack) -> object:
 BAD = ("invalid_request_error", openai.BadRequestError)
 ROWS = [
     Row(400, BAD[0], "invalid_request", BAD[1], {"temperature": 9}),
-    Row(400, BAD[0], "context_length_exceeded", BAD[1], {"messages": said("word " * 20_000)}),
+    Row(400, BAD[0], "context_length_exceeded", BAD[1], {"model": "tram-demo", "messages": said("word " * 20_000)}),
     Row(400, BAD[0], "unsupported_content_type", BAD[1], {"messages": [{"role": "user", "content": [IMAGE]}]}),
     Row(400, BAD[0], "unsupported_parameter", BAD[1], {"extra_body": {"logit": 1}}),
     Row(401, "authentication_error", "invalid_api_key", openai.AuthenticationError, provoke=use_a_wrong_key),
