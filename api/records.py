@@ -49,7 +49,7 @@ def stream_of(job: Job, result: dict[str, Any] | None, seen: EventId) -> Entry:
     chunks = _chunks(job, result) if result else []
     whole = result["completion"] if result else None
     error = job.error or _lost(job, result)
-    waited = None if job.started_ms is None else jobs.waited_ms(job.created_ms, job.started_ms)
+    waited = None if job.started_ms is None else max(0, job.started_ms - job.created_ms)
     final = StreamEnd(job.state, error, whole, waited).dump()
     first = min(seen.sequence, len(chunks)) + 1
     return Entry(job.attempt, first, chunks[first - 1 :], final)

@@ -78,7 +78,7 @@ class Claimed:
 
     @property
     def waited_ms(self) -> int:
-        return waited_ms(self.created_ms, self.started_ms)
+        return max(0, self.started_ms - self.created_ms)  # by the clocks of two hosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +117,6 @@ class Moved:
     def epilogue(self) -> tuple[str, int, int]:
         """Job, attempt and number of an end that no attempt has written: behind all that any attempt may have."""
         return self.id, self.attempt + 1, 1
-
-
-def waited_ms(created_ms: int, started_ms: int) -> int:
-    """How long a job was queued.  The two are by clocks of two hosts, which may not agree."""
-    return max(0, started_ms - created_ms)
 
 
 def submit(session: Session, jobs: Iterable[NewJob]) -> None:

@@ -59,7 +59,7 @@ def _view(state: State, card: Card) -> dict[str, Any]:
         "modalities": list(card.modalities),
         "capabilities": list(card.capabilities),
         "sampling": card.sampling.model_dump(),
-        "tool_parser": card.tool_parser,
+        "tool_calls": card.tool_calls,
         "pricing": {"currency": "USD", "per_tokens": 1_000_000, **card.prices.model_dump(mode="json")},
         "launched": card.launched.isoformat(),
         "retires": card.retires and card.retires.isoformat(),

@@ -67,7 +67,7 @@ def test_all_that_a_card_knows_is_told(api: Api, present: Callable[..., None]):
     for card in catalogue().values():
         told = models[card.id]
         whole = card.model_dump(mode="json")
-        same = ("aliases", "stands_in_for", "weights", "revision", "sampling", "tool_parser", "modalities")
+        same = ("aliases", "stands_in_for", "weights", "revision", "sampling", "tool_calls", "modalities")
         same += ("capabilities", "max_output_tokens", "launched", "retires", "successor", "owned_by", "description")
         assert {name: told[name] for name in same} == {name: whole[name] for name in same}
         assert told["context_length"] == card.context_tokens
