@@ -20,7 +20,7 @@ from api import errors
 from api.deps import State
 from api.fleet import Fleet
 from api.middleware import RequestId
-from api.routes import chat, completions, conversations, health, jobs, models, replays, webhooks
+from api.routes import accounts, chat, completions, conversations, health, jobs, models, replays, usage, webhooks
 from infra import stores
 from infra.engine.server import default_card, device
 from infra.engine.tokenizer import counter_for
@@ -32,7 +32,10 @@ from models.errors import InvalidRequest, NotFound, TramError
 
 log = logging.getLogger(__name__)
 
-_ROUTERS = [routes.router for routes in (chat, completions, jobs, conversations, replays, webhooks, models, health)]
+_ROUTERS = [
+    routes.router
+    for routes in (chat, completions, jobs, conversations, replays, webhooks, accounts, usage, models, health)
+]
 
 
 class Held(TypedDict):

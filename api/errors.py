@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models import errors
+from models.limits import RETRY_MOST_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Wire:
     status: int
     type: str
     again: bool = True
-    """False: OpenAI's clients go by the status and would try again, to be told the same."""
+    """False: who tries again is told the same, though OpenAI's clients, which go by the status, might."""
 
 
 TABLE: dict[type[errors.TramError], Wire] = {
@@ -28,8 +29,12 @@ TABLE: dict[type[errors.TramError], Wire] = {
     errors.TooLarge: Wire(413, "invalid_request_error"),
     errors.KeyReused: Wire(422, "invalid_request_error"),
     errors.Unauthenticated: Wire(401, "authentication_error"),
+    errors.InsufficientCredits: Wire(402, "insufficient_credits", again=False),
+    errors.BudgetExceeded: Wire(402, "budget_exceeded", again=False),
+    errors.PermissionDenied: Wire(403, "permission_error", again=False),
     errors.NotFound: Wire(404, "not_found"),
     errors.Conflict: Wire(409, "conflict_error", again=False),
+    errors.RateLimited: Wire(429, "rate_limit_error"),
     errors.QueueFull: Wire(429, "rate_limit_error"),
     errors.Unavailable: Wire(503, "service_unavailable"),
     errors.Expired: Wire(504, "timeout_error", again=False),
@@ -41,8 +46,6 @@ TABLE: dict[type[errors.TramError], Wire] = {
 }
 RETRY_AFTER_S = 5.0
 """What a 503 advises: a worker's restart takes about this long."""
-RETRY_MOST_S = 120.0
-"""Advised to wait for longer, OpenAI's clients do not try again at all."""
 
 
 def wire_of(error: errors.TramError) -> Wire:

@@ -5,7 +5,7 @@ outbox: publishing only makes it quick.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from api.admission import admit, give_back
 from api.deps import State, now_ms
 from api.served import served, staffed
 from infra.broker import TaskName, depth
@@ -23,7 +24,7 @@ from infra.telemetry import JOBS_ACCEPTED
 from models import idempotency, ids, jobs, transcripts
 from models.accounts import Caller
 from models.cards.card import Card
-from models.errors import ContextLengthExceeded, InvalidRequest, NotFound
+from models.errors import ContextLengthExceeded, InvalidRequest, KeyReused, NotFound
 from models.jobs import NewJob
 from models.placement import queue_for, queues_of
 from models.prefix import chain
@@ -88,7 +89,8 @@ async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door,
         return Accepted(known, again=True)
     job = await prepare(state, caller, body, door)
     ahead = None if _holds_the_line(door, body) else await jobs_ahead(state, job)
-    made = await _submit(state, job, asked)
+    (job,) = await admit(state, caller, [job])
+    made = await made_once(state, caller, [job], job.id, _submitting(job, asked))
     if made != job.id:
         return Accepted(made, again=True)
     publish(state, [job])
@@ -111,13 +113,29 @@ async def jobs_ahead(state: State, job: NewJob) -> int | None:
         return None
 
 
-async def _submit(state: State, job: NewJob, asked: Asked | None) -> str:
-    """The id of the job that the request stands for now: its own, or that of an equal one which came first."""
+async def made_once(
+    state: State, caller: Caller, new: Sequence[NewJob], own: str, verb: Callable[[Session], str]
+) -> str:
+    """What the request stands for now: its `own`, or what an equal one made first; then what was admitted is given back."""
+    try:
+        made = await state.database.write(verb)
+    except KeyReused:
+        await give_back(state, caller, new)
+        raise
+    if made != own:
+        await give_back(state, caller, new)
+    return made
+
+
+def _submitting(job: NewJob, asked: Asked | None) -> Callable[[Session], str]:
     if asked is None:
-        await state.database.write(partial(jobs.submit, jobs=[job]))
-        return job.id
-    verb = partial(idempotency.submit_once, job=job, key=asked.key, digest_of=asked.digest_of, now_ms=job.created_ms)
-    return await state.database.write(verb)
+        return partial(_submit, job=job)
+    return partial(idempotency.submit_once, job=job, key=asked.key, digest_of=asked.digest_of, now_ms=job.created_ms)
+
+
+def _submit(session: Session, job: NewJob) -> str:
+    jobs.submit(session, [job])
+    return job.id
 
 
 def _holds_the_line(door: Door, body: dict[str, Any]) -> bool:

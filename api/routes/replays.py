@@ -8,9 +8,10 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from api.admission import admit
 from api.answers import json_response, page_of, window
 from api.deps import State, body_of, caller_of, key_of, now_ms, state_of
-from api.intake import Accepted, Asked, Lineage, headers_of, jobs_ahead, made_before, prepare, publish
+from api.intake import Accepted, Asked, Lineage, headers_of, jobs_ahead, made_before, made_once, prepare, publish
 from models import ids, replays
 from models.accounts import Caller
 from models.errors import Conflict, InvalidRequest, NotFound
@@ -51,7 +52,8 @@ async def create_replay(request: Request) -> Response:
         created_ms=now_ms(),
     )
     ahead = await jobs_ahead(state, jobs[0])
-    made = await state.database.write(partial(_start, replay=new, jobs=jobs, asked=asked))
+    jobs = await admit(state, caller, jobs)
+    made = await made_once(state, caller, jobs, replay_id, partial(_start, replay=new, jobs=jobs, asked=asked))
     if made != replay_id:
         return await _accepted(state, caller, Accepted(made, again=True))
     publish(state, jobs)

@@ -20,8 +20,8 @@ ABSENT = "mistral-small-24b-instruct-2501-awq"
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 RETRIES = 1
 WAIT = {429, 503}
-NEVER = {409, 504}
-"""The SDK would try these again, and be told the same."""
+NEVER = {402, 403, 409, 504}
+"""Where nothing changes by asking again, though the SDK might."""
 
 
 @dataclass(frozen=True)
