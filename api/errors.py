@@ -19,6 +19,8 @@ from models.limits import RETRY_MOST_S
 class Wire:
     status: int
     type: str
+    again: bool = True
+    """False: who tries again is told the same, though OpenAI's clients, which go by the status, might."""
 
 
 TABLE: dict[type[errors.TramError], Wire] = {
@@ -27,27 +29,23 @@ TABLE: dict[type[errors.TramError], Wire] = {
     errors.TooLarge: Wire(413, "invalid_request_error"),
     errors.KeyReused: Wire(422, "invalid_request_error"),
     errors.Unauthenticated: Wire(401, "authentication_error"),
-    errors.InsufficientCredits: Wire(402, "insufficient_credits"),
-    errors.BudgetExceeded: Wire(402, "budget_exceeded"),
-    errors.PermissionDenied: Wire(403, "permission_error"),
+    errors.InsufficientCredits: Wire(402, "insufficient_credits", again=False),
+    errors.BudgetExceeded: Wire(402, "budget_exceeded", again=False),
+    errors.PermissionDenied: Wire(403, "permission_error", again=False),
     errors.NotFound: Wire(404, "not_found"),
-    errors.Conflict: Wire(409, "conflict_error"),
+    errors.Conflict: Wire(409, "conflict_error", again=False),
     errors.RateLimited: Wire(429, "rate_limit_error"),
     errors.QueueFull: Wire(429, "rate_limit_error"),
     errors.Unavailable: Wire(503, "service_unavailable"),
-    errors.Expired: Wire(504, "timeout_error"),
-    errors.Cancelled: Wire(409, "conflict_error"),
+    errors.Expired: Wire(504, "timeout_error", again=False),
+    errors.Cancelled: Wire(409, "conflict_error", again=False),
     errors.EngineError: Wire(500, "server_error"),
     errors.EngineBusy: Wire(503, "service_unavailable"),
     errors.EngineLost: Wire(503, "service_unavailable"),
     errors.Interrupted: Wire(500, "server_error"),
 }
-RETRY_AFTER_S = 5
+RETRY_AFTER_S = 5.0
 """What a 503 advises: a worker's restart takes about this long."""
-_FINAL = (
-    *(errors.Cancelled, errors.Conflict, errors.Expired),
-    *(errors.InsufficientCredits, errors.BudgetExceeded, errors.PermissionDenied),
-)
 
 
 def wire_of(error: errors.TramError) -> Wire:
@@ -65,25 +63,23 @@ def envelope(error: errors.TramError) -> dict[str, Any]:
     }
 
 
-def respond(error: errors.TramError) -> Response:
+def respond(error: errors.TramError, *, again: bool = True) -> Response:
+    """`again` False: the same request would be told the same."""
     wire = wire_of(error)
-    return Response(
-        orjson.dumps(envelope(error)), wire.status, headers=_advice(error, wire), media_type="application/json"
-    )
+    headers = _advice(error, wire) if again and wire.again else {"x-should-retry": "false"}
+    return Response(orjson.dumps(envelope(error)), wire.status, headers=headers, media_type="application/json")
 
 
 def _advice(error: errors.TramError, wire: Wire) -> dict[str, str]:
     """What OpenAI's clients go by before they try again."""
-    if isinstance(error, errors.QueueFull | errors.RateLimited):
-        wait_s = min(error.retry_after_s, RETRY_MOST_S)
-        return {"retry-after": str(max(1, math.ceil(wait_s))), "retry-after-ms": str(max(1, math.ceil(wait_s * 1000)))}
-    if wire.status == 503:  # noqa: PLR2004
-        return {"retry-after": str(RETRY_AFTER_S)}
-    if isinstance(error, _FINAL):
-        return {"x-should-retry": "false"}  # the SDK tries 409 and 504 again, and would be told the same
-    return {}
+    wait_s = getattr(error, "retry_after_s", RETRY_AFTER_S if wire.status == 503 else None)  # noqa: PLR2004
+    if wait_s is None:
+        return {}
+    wait_ms = max(1, math.ceil(min(wait_s, RETRY_MOST_S) * 1000))
+    return {"retry-after": str(math.ceil(wait_ms / 1000)), "retry-after-ms": str(wait_ms)}
 
 
-async def handle(_: Request, error: Exception) -> Response:
+async def handle(request: Request, error: Exception) -> Response:
+    """How a job ended stays true for the key that it was asked under; whatever else went wrong may go right the next time."""
     assert isinstance(error, errors.TramError)
-    return respond(error)
+    return respond(error, again=not (error.ended and "idempotency-key" in request.headers))

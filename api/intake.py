@@ -5,8 +5,8 @@ outbox: publishing only makes it quick.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -16,19 +16,21 @@ from sqlalchemy.orm import Session
 from api.admission import admit, give_back
 from api.deps import State, now_ms
 from api.served import served, staffed
-from infra.broker import TaskName
+from infra.broker import TaskName, depth
 from infra.engine.tokenizer import counter_for
 from infra.outbound import check_url
+from infra.redis import FAULTS
 from infra.telemetry import JOBS_ACCEPTED
 from models import idempotency, ids, jobs, transcripts
 from models.accounts import Caller
 from models.cards.card import Card
 from models.errors import ContextLengthExceeded, InvalidRequest, KeyReused, NotFound
 from models.jobs import NewJob
-from models.placement import queue_for
+from models.placement import queue_for, queues_of
 from models.prefix import chain
 from models.tables.jobs import Door
 from models.wire.chat import NOT_FOR_THE_ENGINE, ChatRequest, JobRequest, tier_of
+from models.wire.functions import as_tool_messages, as_tools
 from models.wire.images import check_images, image_parts
 from models.wire.problems import explain
 
@@ -40,6 +42,8 @@ _NOT_PARAMETERS = NOT_FOR_THE_ENGINE - {
 _BY_CAPABILITY = ("regex", "continue_final_message")  # an engine of another make would leave them out without a word
 LONGEST_DEADLINE_S = 7 * 86_400
 """A job that may wait longer than a week is a mistake of units (milliseconds, most likely)."""
+_AHEAD_S = 0.5
+"""Redis answers within a millisecond, or the length of the queue is not worth the wait."""
 COUNT_FROM_CHARACTERS = 2_000
 """Shorter prompts fit every card: a token has at least one byte."""
 
@@ -54,46 +58,88 @@ class Lineage:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that came with an Idempotency-Key."""
+
+    account_id: str
+    key: str
+    digest_of: str
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     job_id: str
+    """Or a replay's."""
     again: bool = False
     """An equal request with the same Idempotency-Key has made this job before; it is joined."""
+    ahead: int | None = None
+    """Jobs that go first, where the caller does not wait for this one, and Redis could tell."""
 
 
-def again(accepted: Accepted) -> dict[str, str]:
-    """The header that tells a repeated request from a new one."""
-    return {"idempotent-replayed": "true"} if accepted.again else {}
+def headers_of(accepted: Accepted) -> dict[str, str]:
+    """The headers that tell a repeated request from a new one, and how long the queue was."""
+    repeated = {"idempotent-replayed": "true"} if accepted.again else {}
+    return repeated if accepted.ahead is None else repeated | {"x-queue-position": str(accepted.ahead)}
 
 
 async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door, key: str | None = None) -> Accepted:
     """The job that now exists.  Raises InvalidRequest and its kin, NotFound, Unavailable."""
+    asked = None if key is None else Asked(caller.account_id, key, idempotency.digest(door, body))
+    if asked and (known := await made_before(state, asked)):
+        return Accepted(known, again=True)
     job = await prepare(state, caller, body, door)
-    if key is None:
-        (job,) = await admit(state, caller, [job])
-        await state.database.write(partial(jobs.submit, jobs=[job]))
-    else:
-        known = await _once(state, caller, job, key, idempotency.digest(door, body))
-        if known != job.id:
-            return Accepted(known, again=True)
-    publish(state, [job])
-    return Accepted(job.id)
-
-
-async def _once(state: State, caller: Caller, job: NewJob, key: str, asked: str) -> str:
-    """The id of the job that the key stands for.  To ask again costs nothing, and is never refused for a limit."""
-    same = partial(idempotency.made_before, account_id=caller.account_id, key=key, digest_of=asked, now_ms=now_ms())
-    if caller.limits and (known := await state.database.read(same)) is not None:
-        return known
+    ahead = None if _holds_the_line(door, body) else await jobs_ahead(state, job)
     (job,) = await admit(state, caller, [job])
-    verb = partial(idempotency.submit_once, job=job, key=key, digest_of=asked, now_ms=job.created_ms)
+    made = await made_once(state, caller, [job], job.id, _submitting(job, asked))
+    if made != job.id:
+        return Accepted(made, again=True)
+    publish(state, [job])
+    return Accepted(job.id, ahead=ahead)
+
+
+async def made_before(state: State, asked: Asked) -> str | None:
+    """What an equal request has made.  Looked for before all else: it may be there when nothing new could be made."""
+    query = partial(idempotency.made_before, **asdict(asked), now_ms=now_ms())
+    return await state.database.read(query)
+
+
+async def jobs_ahead(state: State, job: NewJob) -> int | None:
+    """How many wait that go before it, those of more urgent tiers among them; None while Redis does not say."""
+    queues = queues_of(job.card)
     try:
-        known = await state.database.write(verb)
+        async with asyncio.timeout(_AHEAD_S):
+            return await depth(state.redis, *queues[: queues.index(job.queue) + 1])
+    except FAULTS:
+        return None
+
+
+async def made_once(
+    state: State, caller: Caller, new: Sequence[NewJob], own: str, verb: Callable[[Session], str]
+) -> str:
+    """What the request stands for now: its `own`, or what an equal one made first; then what was admitted is given back."""
+    try:
+        made = await state.database.write(verb)
     except KeyReused:
-        await give_back(state, caller, [job])
+        await give_back(state, caller, new)
         raise
-    if known != job.id:
-        await give_back(state, caller, [job])
-    return known
+    if made != own:
+        await give_back(state, caller, new)
+    return made
+
+
+def _submitting(job: NewJob, asked: Asked | None) -> Callable[[Session], str]:
+    if asked is None:
+        return partial(_submit, job=job)
+    return partial(idempotency.submit_once, job=job, key=asked.key, digest_of=asked.digest_of, now_ms=job.created_ms)
+
+
+def _submit(session: Session, job: NewJob) -> str:
+    jobs.submit(session, [job])
+    return job.id
+
+
+def _holds_the_line(door: Door, body: dict[str, Any]) -> bool:
+    return door is Door.CHAT and not body.get("background")
 
 
 async def prepare(
@@ -102,14 +148,14 @@ async def prepare(
     """All that can be refused is refused here; nothing is written."""
     _validate(body, JobRequest if door is Door.JOB else ChatRequest)
     card = await served(state, body.get("model"))
-    messages = [_as_system(message) for message in body["messages"]]
+    messages = as_tool_messages(map(_as_system, body["messages"]))
     check_abilities(card, body)
-    await _fits(card, messages, body)
+    await _fits(card, messages, as_tools(body))
     created = now_ms()
     conversation = lineage.conversation_id if lineage else body.get("conversation_id")
     if conversation is not None:
         await state.database.read(partial(_owned, account_id=caller.account_id, conversation_id=conversation))
-    if door is Door.CHAT and not body.get("background"):
+    if _holds_the_line(door, body):
         staffed(state, card)
     return NewJob(
         id=ids.new("job"),

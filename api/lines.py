@@ -108,7 +108,8 @@ class EventStream(Response):
         observing: bool = False,
     ) -> None:
         """`observing`: the stream of a job that lives its own life; its failure and its restarts are events like others."""
-        super().__init__(headers=headers)
+        super().__init__()
+        self._own = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._line, self._closing, self._on_hang_up, self._observing = line, closing, on_hang_up, observing
         self._begun = False
 
@@ -129,7 +130,10 @@ class EventStream(Response):
         try:
             async with aclosing(self._line) as line:
                 async for entry in line:
-                    await self._send(send, _QUIET if entry is None else self._events(entry))
+                    body = _QUIET if entry is None else self._events(entry)
+                    if not self._begun and entry is not None:
+                        self._own += waited(entry)
+                    await self._send(send, body)
         except TramError as error:
             if not self._begun:
                 raise
@@ -144,8 +148,7 @@ class EventStream(Response):
     async def _send(self, send: Send, body: bytes) -> None:
         if not self._begun:
             self._begun = True
-            own = [pair for pair in self.raw_headers if pair[0] not in {b"content-length", b"content-type"}]
-            await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *own]})
+            await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *self._own]})
         await send({"type": "http.response.body", "body": body, "more_body": True})
 
     def _events(self, entry: Entry) -> bytes:
@@ -166,6 +169,12 @@ class EventStream(Response):
         if not self._observing:
             raise Interrupted("a worker was lost and its answer could not be continued")
         return b"id: %d-%d\nevent: restart\ndata: {}\n\n" % (attempt, number)
+
+
+def waited(entry: Entry) -> list[tuple[bytes, bytes]]:
+    """The header that says how long the job was queued, where a stream's first entry tells it."""
+    told = StreamEnd.load(entry.final).waited_ms if entry.final is not None else entry.counts.waited_ms
+    return [] if told is None or told < 0 else [(b"x-queue-wait-ms", b"%d" % told)]
 
 
 def chat_closing(ending: StreamEnd, _: EventId) -> bytes:

@@ -49,7 +49,8 @@ def stream_of(job: Job, result: dict[str, Any] | None, seen: EventId) -> Entry:
     chunks = _chunks(job, result) if result else []
     whole = result["completion"] if result else None
     error = job.error or _lost(job, result)
-    final = StreamEnd(job.state, error, whole).dump()
+    waited = None if job.started_ms is None else max(0, job.started_ms - job.created_ms)
+    final = StreamEnd(job.state, error, whole, waited).dump()
     first = min(seen.sequence, len(chunks)) + 1
     return Entry(job.attempt, first, chunks[first - 1 :], final)
 
@@ -58,7 +59,14 @@ def _chunks(job: Job, result: dict[str, Any]) -> list[bytes]:
     parameters = job.parameters or {}
     include_usage = bool((parameters.get("stream_options") or {}).get("include_usage"))
     created_s, tier = job.created_ms // 1000, tier_of(parameters)
-    frame = Frame(job_id=job.id, model=job.model, created_s=created_s, include_usage=include_usage, tier=tier)
+    frame = Frame(
+        job_id=job.id,
+        model=job.model,
+        created_s=created_s,
+        include_usage=include_usage,
+        tier=tier,
+        fingerprint=result["completion"].get("system_fingerprint"),
+    )
     chunks = [frame.chunk(choices.encode()) for choices in result["chunks"]]
     if include_usage and job.state is JobState.COMPLETED:
         chunks.append(frame.usage(result["completion"]["usage"]))

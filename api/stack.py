@@ -124,7 +124,7 @@ def api_command(settings: Settings) -> tuple[str, ...]:
         "--loop",
         "uvloop",
         "--http",
-        "httptools",
+        "api.protocol:Protocol",
         "--no-access-log",
         "--timeout-graceful-shutdown",
         "5",

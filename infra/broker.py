@@ -114,9 +114,12 @@ def _broker_url(redis_url: str) -> str:
     return f"redis+socket://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
 
 
-async def depth(redis: Redis, queue: str) -> int:
-    """Messages that no worker has taken."""
-    return int(await redis.llen(queue))
+async def depth(redis: Redis, *queues: str) -> int:
+    """Messages in all of them that no worker has taken."""
+    pipe = redis.pipeline(transaction=False)
+    for queue in queues:
+        pipe.llen(queue)
+    return sum(await pipe.execute())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -70,6 +70,8 @@ class Worker(_Told):
     engine: Engine
     version: str
     """Of Tramontane."""
+    fingerprint: str = ""
+    """The `system_fingerprint` of its answers."""
     gpu: str = ""
     """Empty: none, or a joined engine's, which does not tell."""
     since: float

@@ -38,6 +38,8 @@ class TramError(Exception):
         self.message = message
         self.param = param
         self.own_code = code or self.code
+        self.ended = False
+        """Whether it is how a job ended, which no repetition of the question changes."""
 
     def as_json(self) -> dict[str, Any]:
         """What a job row keeps of its failure; `from_json` turns it back."""

@@ -1,10 +1,12 @@
-"""Has this request been made before?  A caller's key names one request for a day, and the job that it became.
+"""Has this request been made before?  A caller's key names one request for a day, and the job (or replay) that it became.
 
-Taken in the transaction that inserts the job, so of many requests at once exactly one makes it and the others join it.
+Taken in the transaction that inserts the job, so of many requests at once exactly one makes it and the others join it.  A request
+that is refused takes no key.  What it became keeps it, however it ended: a failure is told again, another try takes another key.
 Source: the IETF's draft on the Idempotency-Key header (-07), and Stripe's practice: another request under the same key is refused.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -14,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from models.errors import KeyReused
 from models.jobs import NewJob, submit
+from models.replays import NewReplay, start
 from models.tables.jobs import IdempotencyKey
 
 KEPT_MS = 24 * 3_600_000
@@ -28,32 +31,49 @@ def digest(path: str, body: dict[str, Any]) -> str:
 
 def submit_once(session: Session, job: NewJob, key: str, digest_of: str, now_ms: int) -> str:
     """The id of the job that `key` stands for: this one, or the one that an equal request made.  Raises KeyReused."""
-    mine = (IdempotencyKey.account_id == job.account_id, IdempotencyKey.key == key)
+    known = _taken(session, job.account_id, key, digest_of, job.id, now_ms)
+    if known == job.id:
+        submit(session, [job])
+    return known
+
+
+def start_once(
+    session: Session, replay: NewReplay, jobs: Sequence[NewJob], key: str, digest_of: str, now_ms: int
+) -> str:
+    """The same for a replay and its jobs."""
+    known = _taken(session, replay.account_id, key, digest_of, replay.id, now_ms)
+    if known == replay.id:
+        start(session, replay, jobs)
+    return known
+
+
+def made_before(session: Session, account_id: str, key: str, digest_of: str, now_ms: int) -> str | None:
+    """What `key` stands for already; None when the request would be new.  Raises KeyReused."""
+    mine = (IdempotencyKey.account_id == account_id, IdempotencyKey.key == key, IdempotencyKey.due_ms > now_ms)
+    known = session.scalars(select(IdempotencyKey).where(*mine)).one_or_none()
+    return None if known is None else _same(known, digest_of)
+
+
+def forget(session: Session, now_ms: int) -> None:
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.due_ms <= now_ms))
+
+
+def _taken(session: Session, account_id: str, key: str, digest_of: str, name: str, now_ms: int) -> str:
+    """What the key stands for from now on: `name`, if nothing had it."""
+    mine = (IdempotencyKey.account_id == account_id, IdempotencyKey.key == key)
     session.execute(delete(IdempotencyKey).where(*mine, IdempotencyKey.due_ms <= now_ms))
-    row = {"account_id": job.account_id, "key": key, "digest": digest_of, "job_id": job.id, "due_ms": now_ms + KEPT_MS}
+    row = {"account_id": account_id, "key": key, "digest": digest_of, "job_id": name, "due_ms": now_ms + KEPT_MS}
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     # Of two at once the second waits here until the first is committed, and then finds the key taken.
     taken = session.execute(
         dialect.insert(IdempotencyKey).values(row).on_conflict_do_nothing().returning(IdempotencyKey.key)
     )
     if taken.one_or_none() is not None:
-        submit(session, [job])
-        return job.id
+        return name
     return _same(session.scalars(select(IdempotencyKey).where(*mine)).one(), digest_of)
-
-
-def made_before(session: Session, account_id: str, key: str, digest_of: str, now_ms: int) -> str | None:
-    """The id of the job that `key` stands for already; None when the request would be new.  Raises KeyReused."""
-    mine = (IdempotencyKey.account_id == account_id, IdempotencyKey.key == key, IdempotencyKey.due_ms > now_ms)
-    known = session.scalars(select(IdempotencyKey).where(*mine)).one_or_none()
-    return None if known is None else _same(known, digest_of)
 
 
 def _same(known: IdempotencyKey, digest_of: str) -> str:
     if known.digest != digest_of:
         raise KeyReused("this Idempotency-Key came with another request", param="Idempotency-Key")
     return known.job_id
-
-
-def forget(session: Session, now_ms: int) -> None:
-    session.execute(delete(IdempotencyKey).where(IdempotencyKey.due_ms <= now_ms))

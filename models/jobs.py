@@ -75,11 +75,16 @@ class Claimed:
     held_micros: int | None
     door: Door
     created_ms: int
+    started_ms: int
     deadline_ms: int | None
     store: bool
     webhook_url: str | None
     parameters: dict[str, Any]
     messages: list[dict[str, Any]]
+
+    @property
+    def waited_ms(self) -> int:
+        return max(0, self.started_ms - self.created_ms)  # by the clocks of two hosts
 
 
 @dataclass(frozen=True, slots=True)

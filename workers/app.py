@@ -19,7 +19,7 @@ from workers import vigil
 from workers.generate import generate
 from workers.node import Node, leave, watched
 from workers.pool import prepare
-from workers.presence import Presence, Serving, gpu_of, take_options
+from workers.presence import Presence, Serving, place_of, take_options
 from workers.task import register
 
 settings = Settings()
@@ -38,8 +38,8 @@ async def lifespan() -> AsyncIterator[Node]:
         await engine.open()
         stack.push_async_callback(engine.close)
         serving: Serving = app.conf["tram_serving"]
-        gpu = await asyncio.to_thread(gpu_of, serving)
-        presence = Presence(held.redis, engine, settings.engine_url, serving, gpu)
+        place = await asyncio.to_thread(place_of, serving)
+        presence = Presence(held.redis, engine, settings.engine_url, serving, place)
         node = Node(held.database, held.redis, held.stream, held.objects, engine, held.publisher, presence)
         await stack.enter_async_context(watched(node))
         if serving.joined:

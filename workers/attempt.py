@@ -50,9 +50,10 @@ _STOPPED = {
 class Attempt:
     def __init__(self, node: Node, job: Claimed) -> None:
         self.node, self.job = node, job
-        self.relay = Relay(node.stream, job)
+        self.fingerprint = node.presence.fingerprint
+        self.relay = Relay(node.stream, job, self.fingerprint)
         self.answer = Answer()
-        self.counts = NOTHING
+        self.counts = Counts(waited_ms=job.waited_ms)
         self.first_token_ms: int | None = None
         self._parameters = engine_parameters(job.parameters)
         self._introduced: frozenset[int] = frozenset()
@@ -87,7 +88,7 @@ class Attempt:
 
     @property
     def usage(self) -> dict[str, Any]:
-        return usage_of(*self.counts)
+        return usage_of(*self.counts[:3])
 
     @property
     def _rid(self) -> str:
@@ -165,7 +166,7 @@ class Attempt:
             made = sum(self._made.values())
         cached = (told.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
         own = prompt - self._carried
-        self.counts = Counts(own, made + self._carried, min(cached, own))
+        self.counts = Counts(own, made + self._carried, min(cached, own), self.counts.waited_ms)
 
     async def _continue(self) -> bool:
         """Takes up what earlier attempts have sent, where that is possible; True: there is nothing left to ask."""

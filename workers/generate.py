@@ -21,8 +21,10 @@ from models.lifecycle import JobState
 from models.limits import settlement
 from models.packing import pack
 from models.tables.jobs import Door
+from models.transcripts import Spoken
 from models.wire.chat import tier_of
 from models.wire.ending import StreamEnd
+from models.wire.functions import as_function_answer, as_recorded, asked_for
 from models.wire.stream import completion
 from workers.attempt import Attempt, Outcome, engine_failure
 from workers.node import Node, now_ms
@@ -80,7 +82,8 @@ async def _conclude(node: Node, attempt: Attempt, outcome: Outcome) -> None:
     node.tally(attempt.usage)
     streamed = attempt.job.parameters.get("stream")
     with contextlib.suppress(Fenced):  # the row is written; only the line is somebody else's
-        await attempt.relay.end(StreamEnd(outcome.state, ending.error, None if streamed else whole))
+        told = StreamEnd(outcome.state, ending.error, None if streamed else whole, attempt.job.waited_ms)
+        await attempt.relay.end(told)
     if attempt.job.webhook_url is not None:
         await node.nudge_deliveries()
 
@@ -100,7 +103,15 @@ def _let_go(node: Node, job: Claimed) -> None:
 def _completion(attempt: Attempt) -> dict[str, Any]:
     job = attempt.job
     created_s, tier = job.created_ms // 1000, tier_of(job.parameters)
-    return completion(job.id, job.model, created_s, attempt.answer.choices(), attempt.usage, tier)
+    choices = attempt.answer.choices()
+    if asked_for(job.parameters):
+        choices = as_function_answer(choices)
+    return completion(job.id, job.model, created_s, choices, attempt.usage, tier, attempt.fingerprint)
+
+
+def _answers(attempt: Attempt) -> list[Spoken]:
+    spoken, job = attempt.answer.spoken(), attempt.job
+    return as_recorded(spoken, len(job.messages)) if asked_for(job.parameters) else spoken
 
 
 async def _ending(node: Node, attempt: Attempt, outcome: Outcome, whole: dict[str, Any] | None) -> Ending:
@@ -113,7 +124,7 @@ async def _ending(node: Node, attempt: Attempt, outcome: Outcome, whole: dict[st
         error=None if outcome.error is None else outcome.error.as_json(),
         result=result,
         result_key=key,
-        answers=attempt.answer.spoken(),
+        answers=_answers(attempt),
         first_token_ms=attempt.first_token_ms,
         prompt_tokens=usage["prompt_tokens"],
         completion_tokens=usage["completion_tokens"],

@@ -84,7 +84,10 @@ class Node:
             return
         async with self._engine_poll:
             while not self._engine_up:
-                self._engine_up = not self._engine_stuck and await self.engine.is_ready()
+                ready = not self._engine_stuck and await self.engine.is_ready()
+                if ready:
+                    await self.presence.learn()
+                self._engine_up = ready and not self._engine_stuck
                 if not self._engine_up:
                     await asyncio.sleep(_ENGINE_POLL_S)
 

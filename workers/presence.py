@@ -10,7 +10,8 @@ import logging
 import os
 import socket
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -25,7 +26,8 @@ from infra.engine.joined import software
 from infra.fleet import Engine, Totals, Worker
 from infra.redis import FAULTS
 from models import ids
-from models.cards.card import Card
+from models.cards.card import Card, Flag
+from models.cards.fingerprint import fingerprint
 
 BOUND_S = 3.0
 """An announcement that Redis has not taken by then is the next one's business."""
@@ -42,9 +44,20 @@ class Serving:
     """Jobs held at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is known of where the engine runs."""
+
+    gpu: str = ""
+    """Empty where there is none, or the engine is not ours."""
+    flags: Mapping[str, Flag] = field(default_factory=dict)
+    """That the card gives it there; none of a joined engine's are known."""
+
+
 class Presence:
-    def __init__(self, redis: "Redis", engine: EngineClient, engine_url: str, serving: Serving, gpu_name: str) -> None:
+    def __init__(self, redis: "Redis", engine: EngineClient, engine_url: str, serving: Serving, place: Place) -> None:
         self._redis, self._engine, self._engine_url, self._card = redis, engine, engine_url, serving.card
+        self._flags = place.flags
         self._turn = asyncio.Lock()
         self._leaving = False
         self.stuck = False
@@ -57,7 +70,7 @@ class Presence:
             capacity=serving.capacity,
             engine=Engine(joined=serving.joined),
             version=version("tramontane"),
-            gpu=gpu_name,
+            gpu=place.gpu,
             since=time.time(),
         )
 
@@ -65,11 +78,20 @@ class Presence:
     def name(self) -> str:
         return self._worker.name
 
+    @property
+    def fingerprint(self) -> str:
+        """Of what the engine says from now on, once `learn` has been called."""
+        return self._worker.fingerprint
+
+    async def learn(self) -> None:
+        """Which engine is it?  Asked before anything is said in its name."""
+        if (told := await software(self._engine_url)) is not None:
+            self._meet(*told)
+
     async def show(self, *, running: int, totals: Totals) -> None:
-        engine = await self._look(self._worker.engine)
-        now = {"engine": engine, "running": running, "totals": totals}
+        await self._look()
+        self._worker = self._worker.model_copy(update={"running": running, "totals": totals})
         async with self._turn:
-            self._worker = self._worker.model_copy(update=now)
             if not self._leaving:
                 await self._tell()
 
@@ -89,22 +111,38 @@ class Presence:
         except FAULTS:
             log.info("Redis is away: this worker cannot show itself")
 
-    async def _look(self, engine: Engine) -> Engine:
+    async def _look(self) -> None:
         """One that comes back may be of another version."""
         ready = not self.stuck and await self._engine.is_ready()
-        if ready == engine.ready:
-            return engine
+        if ready == self._worker.engine.ready:
+            return
         if not ready:
-            return engine.model_copy(update={"ready": False})
-        told = await software(self._engine_url)
-        if told is None:  # it has gone again
-            return engine
-        return engine.model_copy(update={"ready": True, "name": told[0], "version": told[1]})
+            self._note(ready=False)
+        elif (told := await software(self._engine_url)) is not None:  # else it has gone again
+            self._meet(*told)
+            self._note(ready=True)
+
+    def _meet(self, name: str, release: str) -> None:
+        known = fingerprint(self._card, name, release, self._flags)
+        self._worker = self._worker.model_copy(update={"fingerprint": known})
+        self._note(name=name, version=release)
+
+    def _note(self, **told: object) -> None:
+        engine = self._worker.engine.model_copy(update=told)
+        self._worker = self._worker.model_copy(update={"engine": engine})
 
 
 def node_name() -> str:
     """Unique to one start of one process, so a lease never passes to a successor by accident."""
     return f"{socket.gethostname()[:40]}-{os.getpid()}-{ids.suffix()[-8:]}"
+
+
+def place_of(serving: Serving) -> Place:
+    """Asks the driver, which takes its time."""
+    if serving.joined:
+        return Place()
+    where = server.device_for(serving.card, server.device())
+    return Place(gpu_of(serving), serving.card.flags_on(where, server.gpu_for(where)))
 
 
 def gpu_of(serving: Serving) -> str:

@@ -13,12 +13,13 @@ from infra.token_stream import NOTHING, Counts, Entry, TokenWriter
 from models.jobs import Claimed
 from models.wire.chat import tier_of
 from models.wire.ending import StreamEnd
+from models.wire.functions import as_function_chunk, as_tool_chunk, asked_for
 from models.wire.stream import RESTART, Frame
 from workers.node import now_ms
 
 
 class Relay:
-    def __init__(self, writer: TokenWriter, job: Claimed) -> None:
+    def __init__(self, writer: TokenWriter, job: Claimed, fingerprint: str) -> None:
         options = job.parameters.get("stream_options") or {}
         self._include_usage = bool(options.get("include_usage"))
         self._frame = Frame(
@@ -27,7 +28,9 @@ class Relay:
             created_s=job.created_ms // 1000,
             include_usage=self._include_usage,
             tier=tier_of(job.parameters),
+            fingerprint=fingerprint,
         )
+        self._functions = asked_for(job.parameters)
         self._writer, self._job = writer, job
         self.sequence = 0
         self.chunks: list[bytes] = []
@@ -35,7 +38,7 @@ class Relay:
         self.times_ms: list[int] = []
 
     def send(self, choices: list[dict[str, Any]], counts: Counts) -> None:
-        text = orjson.dumps(choices)
+        text = orjson.dumps(as_function_chunk(choices) if self._functions else choices)
         self.chunks.append(text)
         self.times_ms.append(now_ms())
         self._append(self._frame.chunk(text), counts)
@@ -54,6 +57,10 @@ class Relay:
         told = [chunk.get("choices") for chunk in sent if not chunk.get("usage")]
         self.chunks += [orjson.dumps(choices) for choices in told]
         self.times_ms += [now_ms()] * len(told)
+        if self._functions:
+            sent = [
+                chunk | {"choices": as_tool_chunk(chunk["choices"])} if "choices" in chunk else chunk for chunk in sent
+            ]
         return sent
 
     def restart(self) -> None:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from api.answers import json_response
 from api.cancel import hang_up
 from api.deps import body_of, caller_of, key_of, state_of
-from api.intake import accept, again
+from api.intake import accept, headers_of
 from api.lines import EventStream, chat_closing, entries, or_hang_up, whole
 from api.records import job_of
 from models.errors import Unavailable
@@ -26,7 +26,7 @@ async def create_chat_completion(request: Request) -> Response:
     state, caller, key = state_of(request), await caller_of(request), key_of(request)
     body = await body_of(request)
     accepted = await accept(state, caller, body, Door.CHAT, key)
-    headers = {"x-tram-job": accepted.job_id} | again(accepted)
+    headers = {"x-tram-job": accepted.job_id} | headers_of(accepted)
     # Who named the request may come back for it, and who asked for the background never was on the line.
     leave = None if key or body.get("background") else partial(hang_up, state, caller.account_id, accepted.job_id)
     if body.get("stream"):
@@ -49,4 +49,5 @@ def _whole(ending: StreamEnd, headers: dict[str, str]) -> Response:
         raise failure
     if ending.completion is None:
         raise Unavailable("the answer was lost on the way")
-    return json_response(ending.completion, headers=headers)
+    waited = {} if ending.waited_ms is None else {"x-queue-wait-ms": str(ending.waited_ms)}
+    return json_response(ending.completion, headers=headers | waited)

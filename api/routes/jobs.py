@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.answers import json_response, metadata_filters, page_of, window
 from api.cancel import cancel
 from api.deps import body_of, caller_of, key_of, state_of
-from api.intake import accept, again
+from api.intake import accept, headers_of
 from api.lines import EventStream, entries, only
 from api.records import job_of, result_of, stream_of
 from infra.token_stream import START, EventId
@@ -31,7 +31,7 @@ async def submit_job(request: Request) -> Response:
     state, caller = state_of(request), await caller_of(request)
     accepted = await accept(state, caller, await body_of(request), Door.JOB, key_of(request))
     job = await job_of(state, caller.account_id, accepted.job_id)
-    return json_response(job_view(job), 202, {"location": f"/v1/jobs/{job.id}"} | again(accepted))
+    return json_response(job_view(job), 202, {"location": f"/v1/jobs/{job.id}"} | headers_of(accepted))
 
 
 @router.get("", summary="List jobs")

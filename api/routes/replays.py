@@ -10,11 +10,13 @@ from starlette.responses import Response
 
 from api.admission import admit
 from api.answers import json_response, page_of, window
-from api.deps import State, body_of, caller_of, now_ms, state_of
-from api.intake import Lineage, prepare, publish
+from api.deps import State, body_of, caller_of, key_of, now_ms, state_of
+from api.intake import Accepted, Asked, Lineage, headers_of, jobs_ahead, made_before, made_once, prepare, publish
 from models import ids, replays
 from models.accounts import Caller
 from models.errors import Conflict, InvalidRequest, NotFound
+from models.idempotency import digest, start_once
+from models.jobs import NewJob
 from models.lifecycle import FINAL
 from models.listings import Window, page
 from models.placement import Tier
@@ -30,8 +32,12 @@ router = APIRouter(prefix="/v1/replays")
 
 @router.post("", summary="Ask recorded turns again", status_code=202)
 async def create_replay(request: Request) -> Response:
-    state, caller = state_of(request), await caller_of(request)
-    wanted = _validated(await body_of(request))
+    state, caller, key = state_of(request), await caller_of(request), key_of(request)
+    body = await body_of(request)
+    asked = None if key is None else Asked(caller.account_id, key, digest(Door.REPLAY, body))
+    if asked and (known := await made_before(state, asked)):
+        return await _accepted(state, caller, Accepted(known, again=True))
+    wanted = _validated(body)
     turns = await _recorded(state, caller, wanted)
     replay_id = ids.new("rpl")
     jobs = [await prepare(state, caller, *_again(turn, wanted, replay_id)) for turn in turns]
@@ -45,10 +51,13 @@ async def create_replay(request: Request) -> Response:
         turns=len(jobs),
         created_ms=now_ms(),
     )
+    ahead = await jobs_ahead(state, jobs[0])
     jobs = await admit(state, caller, jobs)
-    await state.database.write(partial(replays.start, replay=new, jobs=jobs))
+    made = await made_once(state, caller, jobs, replay_id, partial(_start, replay=new, jobs=jobs, asked=asked))
+    if made != replay_id:
+        return await _accepted(state, caller, Accepted(made, again=True))
     publish(state, jobs)
-    return json_response(await _view(state, caller, replay_id), 202, {"location": f"/v1/replays/{replay_id}"})
+    return await _accepted(state, caller, Accepted(made, ahead=ahead))
 
 
 @router.get("", summary="List replays")
@@ -73,6 +82,19 @@ def _validated(body: dict[str, Any]) -> ReplayRequest:
         return ReplayRequest.model_validate(body)
     except ValidationError as error:
         raise explain(error, body) from None
+
+
+def _start(session: Session, replay: NewReplay, jobs: list[NewJob], asked: Asked | None) -> str:
+    """The id of the replay that the request stands for."""
+    if asked is None:
+        replays.start(session, replay, jobs)
+        return replay.id
+    return start_once(session, replay, jobs, asked.key, asked.digest_of, replay.created_ms)
+
+
+async def _accepted(state: State, caller: Caller, made: Accepted) -> Response:
+    headers = {"location": f"/v1/replays/{made.job_id}"} | headers_of(made)
+    return json_response(await _view(state, caller, made.job_id), 202, headers)
 
 
 async def _recorded(state: State, caller: Caller, wanted: ReplayRequest) -> list[Recorded]:

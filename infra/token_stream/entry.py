@@ -75,9 +75,11 @@ class Counts(NamedTuple):
     prompt: int = 0
     completion: int = 0
     cached: int = 0
+    waited_ms: int = -1
+    """No token: how long the job waited for its first claim, which whoever reads the first entry tells the caller; -1: not said."""
 
     def dump(self) -> bytes:
-        return b"%d %d %d" % self
+        return b"%d %d %d %d" % self
 
     @classmethod
     def load(cls, text: bytes) -> Self:

@@ -94,7 +94,7 @@ class Job(Base):
 
 
 class IdempotencyKey(Base):
-    """Which job a caller's `Idempotency-Key` stands for."""
+    """Which job, or replay, a caller's `Idempotency-Key` stands for."""
 
     __tablename__ = "idempotency_keys"
 

@@ -13,8 +13,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from models.placement import Tier
+from models.wire.functions import as_tools
 from models.wire.grammar import check_regex, check_schemas
-from models.wire.messages import MESSAGES_MOST, TOOLS_MOST, AssistantMessage, Message, NamedTool, Strict, Tool
+from models.wire.messages import (
+    MESSAGES_MOST,
+    TOOLS_MOST,
+    AssistantMessage,
+    Function,
+    Message,
+    NamedFunction,
+    NamedTool,
+    Strict,
+    Tool,
+)
 
 CHOICES_MOST = 16
 STOPS_MOST = 16
@@ -79,6 +90,9 @@ class ChatRequest(Strict):
     tools: Annotated[list[Tool], Field(min_length=1, max_length=TOOLS_MOST)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
+    functions: Annotated[list[Function], Field(min_length=1, max_length=TOOLS_MOST)] | None = None
+    function_call: Literal["none", "auto"] | NamedFunction | None = None
+    """OpenAI's older words for tools and the choice of one."""
     response_format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] | None = None
     guided_json: dict[str, Any] | None = None
     """Cloudflare's name for a `json_schema` format."""
@@ -116,11 +130,26 @@ class ChatRequest(Strict):
                 raise ValueError("tool_choice: needs tools")
             return self
         names = [tool.function.name for tool in self.tools]
-        if len(set(names)) < len(names):
-            number = next(number for number, name in enumerate(names) if name in names[:number])
+        if (number := _repeated(names)) is not None:
             raise ValueError(f"tools[{number}].function.name: another tool has this name")
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
             raise ValueError("tool_choice.function.name: no tool has this name")
+        return self
+
+    @model_validator(mode="after")
+    def _functions_can_be_called(self) -> "ChatRequest":
+        if self.functions is None:
+            if isinstance(self.function_call, NamedFunction):
+                raise ValueError("function_call: needs functions")
+            return self
+        for name in ("tools", "tool_choice", "parallel_tool_calls"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}: goes with tools, and functions are their older name; send one of the two")
+        names = [function.name for function in self.functions]
+        if (number := _repeated(names)) is not None:
+            raise ValueError(f"functions[{number}].name: another function has this name")
+        if isinstance(self.function_call, NamedFunction) and self.function_call.name not in names:
+            raise ValueError("function_call.name: no function has this name")
         return self
 
     @model_validator(mode="after")
@@ -132,6 +161,8 @@ class ChatRequest(Strict):
                 raise ValueError(f"{where}.role: continue_final_message needs the assistant's message last")
         elif last.tool_calls:
             raise ValueError(f"{where}.tool_calls: their results have to follow, as messages of the role tool")
+        elif last.function_call:
+            raise ValueError(f"{where}.function_call: its result has to follow, as a message of the role function")
         elif not self.continue_final_message:
             raise ValueError(f"{where}.role: the assistant spoke last; continue_final_message: true lets it go on")
         elif len(self.messages) == 1:
@@ -145,7 +176,7 @@ class ChatRequest(Strict):
         asked = [name for name, wanted in shapes.items() if wanted]
         if len(asked) > 1:
             raise ValueError(f"{asked[1]}: an answer has one shape, and {asked[0]} gives it one already")
-        if asked and self.tools and self.tool_choice != "none":
+        if asked and ((self.tools and self.tool_choice != "none") or (self.functions and self.function_call != "none")):
             raise ValueError(f"{asked[0]}: binds the whole answer, so no tool could be called; set tool_choice to none")
         self._check_grammars()
         return self
@@ -157,12 +188,16 @@ class ChatRequest(Strict):
             check_schemas({"guided_json": self.guided_json})
         if self.regex:
             check_regex(self.regex, "regex")
-        functions = [tool.function for tool in self.tools or ()]
-        strict = {
-            f"tools[{n}].function.parameters": each.parameters or {} for n, each in enumerate(functions) if each.strict
-        }
+        offered = {f"tools[{n}].function": tool.function for n, tool in enumerate(self.tools or ())}
+        offered |= {f"functions[{n}]": function for n, function in enumerate(self.functions or ())}
+        strict = {f"{where}.parameters": each.parameters or {} for where, each in offered.items() if each.strict}
         if strict:
             check_schemas(strict)
+
+
+def _repeated(names: list[str]) -> int | None:
+    """The place of the first that stands there a second time."""
+    return next((number for number, name in enumerate(names) if name in names[:number]), None)
 
 
 class JobRequest(ChatRequest):
@@ -192,7 +227,8 @@ def tier_of(parameters: Mapping[str, Any]) -> Tier:
 
 def engine_parameters(body: Mapping[str, Any]) -> dict[str, Any]:
     """What of a validated body the engine is to see beside the messages; one name for one thing, no nulls."""
-    kept = {key: value for key, value in body.items() if key not in NOT_FOR_THE_ENGINE and value is not None}
+    shown = as_tools(body)
+    kept = {key: value for key, value in shown.items() if key not in NOT_FOR_THE_ENGINE and value is not None}
     limit = kept.pop("max_tokens", None)
     if limit is not None:
         kept.setdefault("max_completion_tokens", limit)

@@ -39,6 +39,7 @@ def _empty(job: Job) -> dict[str, Any]:
         "choices": [],
         "usage": None,
         "service_tier": tier_of(job.parameters or {}),
+        "system_fingerprint": None,
     }
 
 

@@ -18,14 +18,21 @@ class StreamEnd:
     error: dict[str, Any] | None = None
     completion: dict[str, Any] | None = None
     """The whole answer; None where the caller has had it chunk by chunk."""
+    waited_ms: int | None = None
+    """From the job's making to its first claim; None where nobody has claimed it."""
 
     def dump(self) -> bytes:
-        return orjson.dumps({"state": self.state, "error": self.error, "completion": self.completion})
+        told = {"state": self.state, "error": self.error, "completion": self.completion, "waited_ms": self.waited_ms}
+        return orjson.dumps(told)
 
     @classmethod
     def load(cls, data: bytes) -> "StreamEnd":
         told = orjson.loads(data)
-        return cls(JobState(told["state"]), told["error"], told["completion"])
+        return cls(JobState(told["state"]), told["error"], told["completion"], told["waited_ms"])
 
     def failure(self) -> TramError | None:
-        return None if self.error is None else from_json(self.error)
+        if self.error is None:
+            return None
+        failure = from_json(self.error)
+        failure.ended = True
+        return failure

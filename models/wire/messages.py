@@ -71,14 +71,16 @@ class AssistantMessage(Strict):
     parsed: Any = None
     annotations: list[Any] | None = None
     audio: None = None
-    function_call: None = None
-    """These four the SDK adds, too."""
+    """These three the SDK adds, too."""
+    function_call: FunctionCall | None = None
     tool_calls: Annotated[list[ToolCall], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "AssistantMessage":
-        if self.content is None and self.tool_calls is None:
+        if self.content is None and self.tool_calls is None and self.function_call is None:
             raise ValueError("an assistant message needs content or tool_calls")
+        if self.tool_calls and self.function_call:
+            raise ValueError("a call is told as one of tool_calls and function_call")
         return self
 
 
@@ -89,7 +91,17 @@ class ToolMessage(Strict):
     name: str | None = None
 
 
-Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+class FunctionMessage(Strict):
+    """A tool's result in OpenAI's older words."""
+
+    role: Literal["function"]
+    content: str | None
+    name: str
+
+
+Message = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage, Field(discriminator="role")
+]
 
 
 class Function(Strict):

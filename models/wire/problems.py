@@ -45,7 +45,7 @@ def _param(found: Any, body: Any) -> str:
             path += f"[{step}]"
             here = here[step] if isinstance(here, list) and step < len(here) else None
             tagged = False
-        elif step in _TAGS and not tagged and place < len(found["loc"]):
+        elif _is_tag(step, here) and not tagged and place < len(found["loc"]):
             tagged = True  # the same word may follow as a field: a text part has `text`
         elif isinstance(here, dict) and step in here:
             path += f".{step}" if path else step
@@ -53,6 +53,11 @@ def _param(found: Any, body: Any) -> str:
             tagged = False
     last = _absent(found)
     return f"{path}.{last}" if path and last else path or last
+
+
+def _is_tag(step: str, here: Any) -> bool:
+    """`function` is a role, and a tool's field."""
+    return step in _TAGS or (step == "function" and isinstance(here, dict) and here.get("role") == step)
 
 
 def _absent(found: Any) -> str:

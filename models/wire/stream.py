@@ -21,7 +21,14 @@ class Frame:
     """The bytes around the choices of one job's chunks."""
 
     def __init__(
-        self, *, job_id: str, model: str, created_s: int, include_usage: bool, tier: Tier = Tier.DEFAULT
+        self,
+        *,
+        job_id: str,
+        model: str,
+        created_s: int,
+        include_usage: bool,
+        tier: Tier = Tier.DEFAULT,
+        fingerprint: str | None = None,
     ) -> None:
         head = {
             "id": ids.completion_of(job_id),
@@ -29,6 +36,7 @@ class Frame:
             "created": created_s,
             "model": model,
             "service_tier": tier,
+            "system_fingerprint": fingerprint,
         }
         self._head = orjson.dumps(head)[:-1] + b',"choices":'
         self._tail = b',"usage":null}' if include_usage else b"}"
@@ -160,6 +168,7 @@ def completion(
     choices: list[dict[str, Any]],
     usage: dict[str, Any],
     tier: Tier = Tier.DEFAULT,
+    fingerprint: str | None = None,
 ) -> dict[str, Any]:
     return {
         "id": ids.completion_of(job_id),
@@ -169,6 +178,7 @@ def completion(
         "choices": choices,
         "usage": usage,
         "service_tier": tier,
+        "system_fingerprint": fingerprint,
     }
 
 

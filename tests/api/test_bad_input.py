@@ -373,6 +373,7 @@ def test_a_method_that_is_not_there(api: Api, method: str):
         assert (answer.status_code, answer.content) == (405, b"")
     else:
         refused(answer, 405, None, "method_not_allowed")
+    assert answer.headers["allow"] == "GET, POST"
 
 
 @pytest.mark.parametrize(
@@ -412,10 +413,13 @@ def test_headers_without_end(api: Api, headers: bytes):
     ids=lambda sent: repr(sent[:60]),
 )
 def test_what_is_no_http(api: Api, sent: bytes):
-    """Refused by the server before it is anybody's request, so without the envelope."""
+    """Refused by the server before it is anybody's request, and in the envelope all the same."""
     with _connected(api) as line:
         line.sendall(sent)
-        assert _answer(line)[0] == 400
+        status, body = _answer(line)
+    error = json.loads(body)["error"]
+    assert (status, error["type"], error["code"]) == (400, "invalid_request_error", "invalid_http")
+    assert set(error) == {"message", "type", "param", "code"}
     assert api.http.get("/health").is_success
 
 

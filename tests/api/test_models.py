@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from openai import OpenAI
@@ -58,6 +59,22 @@ def test_what_is_served_comes_first_with_its_workers(api: Api, present: Callable
     assert {name for name, model in models.items() if model["served"]} == {DEMO.id, "tiny"}
 
 
+def test_all_that_a_card_knows_is_told(api: Api, present: Callable[..., None]):
+    for name, known in (("a", "fp_2"), ("b", "fp_1"), ("c", "fp_2"), ("d", "")):
+        present(DEMO, name, fingerprint=known)
+    models = listed(api)
+    assert models[DEMO.id]["system_fingerprints"] == ["fp_1", "fp_2"]
+    for card in catalogue().values():
+        told = models[card.id]
+        whole = card.model_dump(mode="json")
+        same = ("aliases", "stands_in_for", "weights", "revision", "sampling", "tool_calls", "modalities")
+        same += ("capabilities", "max_output_tokens", "launched", "retires", "successor", "owned_by", "description")
+        assert {name: told[name] for name in same} == {name: whole[name] for name in same}
+        assert told["context_length"] == card.context_tokens
+        assert told["pricing"] == {"currency": "USD", "per_tokens": 1_000_000, **whole["prices"]}
+        assert (told["object"], type(told["created"])) == ("model", int)
+
+
 @pytest.mark.parametrize("name", ["tiny", "org/Tiny", "org-Tiny", *LARGE.aliases[:2]])
 def test_an_alias_leads_to_its_model(api: Api, present: Callable[..., None], name: str):
     present(TINY, "a")
@@ -86,6 +103,24 @@ def test_a_chat_that_nobody_could_answer_is_refused_and_says_when_to_come_back(a
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_worker")
     assert answer.json()["error"]["type"] == "service_unavailable"
     assert 0 < int(answer.headers["retry-after"]) <= 120
+
+
+def test_what_was_asked_before_is_told_though_nobody_is_there(api: Api, present: Callable[..., None], redis_url: str):
+    """Whoever comes back under their key hears how it ended, not that a new one could not begin."""
+    present(TINY, "a")
+    listed(api)
+    key, body = {"Idempotency-Key": uuid4().hex}, ASKED | {"model": "tiny", "stream": True}
+    with api.http.stream("POST", "/v1/chat/completions", json=body, headers=key) as line:
+        api.http.delete(f"/v1/jobs/{line.headers['x-tram-job']}").raise_for_status()
+        assert '"cancelled"' in line.read().decode()
+    with Redis(unix_socket_path=redis_url.removeprefix("unix://")) as redis:
+        redis.delete(WORKER + "a")
+    listed(api)
+    assert api.http.post("/v1/chat/completions", json=body).json()["error"]["code"] == "no_worker"
+    again = api.http.post("/v1/chat/completions", json=body, headers=key)
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "cancelled")
+    other = api.http.post("/v1/chat/completions", json=body | {"seed": 1}, headers=key)
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")
 
 
 def test_what_the_caller_must_change_is_told_before_that(api: Api):

@@ -7,8 +7,10 @@ from sqlalchemy.orm import Session
 from models import idempotency
 from models.accounts import create_account
 from models.errors import KeyReused
-from models.idempotency import KEPT_MS, digest, submit_once
+from models.idempotency import KEPT_MS, digest, made_before, start_once, submit_once
+from models.replays import NewReplay
 from models.tables.jobs import IdempotencyKey, Job
+from models.tables.replays import Replay
 from tests.models.conftest import AT_ONCE, NOW, at_once, new_job, overlapping
 
 BODY = {"messages": [{"role": "user", "content": "hello"}], "seed": 1}
@@ -39,6 +41,32 @@ def test_another_request_under_the_same_key_is_refused(session, account):
         once(session, account, body=BODY | {"seed": 2})
     assert caught.value.param == "Idempotency-Key"
     assert count(session, Job) == 1
+
+
+def test_what_was_made_before_is_found_without_making_anything(session, account):
+    def before(owner=account, body=BODY, now_ms=NOW):
+        return made_before(session, owner, "k", digest("job", body), now_ms)
+
+    assert before() is None
+    first = once(session, account)
+    assert before() == first
+    assert before(owner=create_account(session, "bob", NOW)) is None
+    assert (before(now_ms=NOW + KEPT_MS - 1), before(now_ms=NOW + KEPT_MS)) == (first, None)
+    with pytest.raises(KeyReused):
+        before(body=BODY | {"seed": 2})
+    assert count(session, Job) == 1
+
+
+def test_a_repeated_replay_joins_the_one_that_was_made(session, account):
+    def start(name):
+        facts = {"account_id": account, "source_job_id": "job_1", "source_conversation_id": None, "target_model": None}
+        replay = NewReplay(id=name, **facts, overrides={}, turns=1, created_ms=NOW)
+        return start_once(session, replay, [new_job(session, account)], "k", digest("replay", BODY), NOW)
+
+    assert (start("rpl_1"), start("rpl_2")) == ("rpl_1", "rpl_1")
+    assert (count(session, Replay), count(session, Job)) == (1, 1)
+    with pytest.raises(KeyReused):
+        once(session, account)
 
 
 def test_accounts_do_not_meet_in_their_keys(session, account):

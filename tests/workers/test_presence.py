@@ -14,10 +14,11 @@ from infra.engine.server import default_card
 from infra.fleet import Totals, Worker
 from infra.settings import Settings
 from models.cards.card import Card, catalogue
+from models.cards.fingerprint import fingerprint
 from models.placement import queues_of
 from tests.fakes.engine import FakeEngine
 from tests.workers.conftest import RedisServer
-from workers.presence import Presence, Serving, _Options, gpu_of, take_options
+from workers.presence import Place, Presence, Serving, _Options, gpu_of, place_of, take_options
 
 CARD = default_card("cpu")
 NOTHING = Totals()
@@ -27,7 +28,7 @@ NOTHING = Totals()
 async def present(redis: Redis, url: str) -> AsyncIterator[Presence]:
     engine = EngineClient(url, CARD.id)
     await engine.open()
-    yield Presence(redis, engine, url, Serving(CARD, joined=True, capacity=7), "")
+    yield Presence(redis, engine, url, Serving(CARD, joined=True, capacity=7), Place())
     await engine.close()
 
 
@@ -63,6 +64,30 @@ async def test_it_stays_while_its_engine_is_away(redis: Redis):
         async with engine:
             await presence.show(running=0, totals=NOTHING)
             assert [told.engine.ready for told in await shown(redis)] == [True]
+
+
+async def test_the_fingerprint_is_known_before_anything_is_said(redis: Redis):
+    async with FakeEngine() as engine, present(redis, engine.url) as presence:
+        assert presence.fingerprint == ""
+        await presence.learn()
+        assert presence.fingerprint == fingerprint(CARD, "unknown", "", {})
+        await presence.show(running=0, totals=NOTHING)
+        assert [told.fingerprint for told in await shown(redis)] == [presence.fingerprint]
+
+
+async def test_an_engine_that_has_gone_again_keeps_its_name(redis: Redis):
+    engine = FakeEngine()
+    async with engine, present(redis, engine.url) as presence:
+        await presence.learn()
+        known = presence.fingerprint
+        engine.die()
+        await presence.learn()
+        assert presence.fingerprint == known
+
+
+def test_the_flags_are_those_of_the_place():
+    assert place_of(Serving(CARD, joined=False, capacity=1)).flags == CARD.flags_on("cpu")
+    assert place_of(Serving(CARD, joined=True, capacity=1)) == Place()
 
 
 async def test_who_leaves_does_not_come_back_by_a_late_renewal(redis: Redis):

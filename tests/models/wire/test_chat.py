@@ -15,6 +15,7 @@ USER = {"role": "user", "content": "hello"}
 TOOL = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "7"}
+RETURNED = {"role": "function", "name": "f", "content": None}
 NAMED = {"type": "function", "function": {"name": "f"}}
 BEGUN = {"role": "assistant", "content": "The"}
 TEXT = {"type": "text", "text": "hello"}
@@ -72,6 +73,10 @@ GOOD = [
     body(tools=[TOOL], tool_choice="required"),
     body(tool_choice="auto"),
     body(tool_choice="none"),
+    body(functions=[TOOL["function"], {"name": "g"}], function_call={"name": "g"}),
+    body(functions=[TOOL["function"]], function_call="none", regex="a"),
+    body(function_call="auto"),
+    body(USER, {"role": "assistant", "content": None, "function_call": CALL["function"]}, RETURNED),
     body(response_format={"type": "json_object"}),
     body(response_format=SCHEMA),
     body(logprobs=True, top_logprobs=20),
@@ -173,6 +178,25 @@ BAD = [
     (body(tools=[TOOL], tool_choice={"type": "function"}), "tool_choice.function"),
     (body(tools=[TOOL, TOOL]), "tools[1].function.name"),
     (body(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "g"}}), "tool_choice.function.name"),
+    (body(functions=[]), "functions"),
+    (body(functions=[{"description": "f"}]), "functions[0].name"),
+    (body(functions=[{"name": "f"}, {"name": "f"}]), "functions[1].name"),
+    (body(functions=[{"name": "f"}], function_call={"name": "g"}), "function_call.name"),
+    (body(functions=[{"name": "f"}], function_call="required"), "function_call"),
+    (body(function_call={"name": "f"}), "function_call"),
+    (body(functions=[{"name": "f"}], tools=[TOOL]), "tools"),
+    (body(functions=[{"name": "f"}], tool_choice="auto"), "tool_choice"),
+    (body(functions=[{"name": "f"}], parallel_tool_calls=True), "parallel_tool_calls"),
+    (body(functions=[{"name": "f"}], regex="a"), "regex"),
+    (body(functions=[{"name": "f", "strict": True, "parameters": {"$ref": "#"}}]), "functions[0].parameters"),
+    (body(USER, {"role": "assistant", "function_call": CALL["function"]}), "messages[1].function_call"),
+    (
+        body(USER, {"role": "assistant", "tool_calls": [CALL], "function_call": CALL["function"]}, RESULT),
+        "messages[1]",
+    ),
+    (body({"role": "function", "content": "7"}), "messages[0].name"),
+    (body({"role": "function", "name": "f"}), "messages[0].content"),
+    (body({"role": "function", "name": "f", "content": [TEXT]}), "messages[0].content"),
     (body(tool_choice="required"), "tool_choice"),
     (body(tool_choice={"type": "function", "function": {"name": "f"}}), "tool_choice"),
     (body(response_format="json"), "response_format"),
@@ -242,7 +266,7 @@ UNKNOWN = [
         for name, value in (
             ("audio", {}),
             ("ebnf", "root ::= x"),
-            ("functions", []),
+            ("function", []),
             ("guided_regex", "a"),
             ("ignore_eos", True),
             ("input_ids", [1]),

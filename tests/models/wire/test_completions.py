@@ -39,6 +39,7 @@ def test_one_that_is_not_there_has_no_choices(state):
         "choices": [],
         "usage": None,
         "service_tier": "default",
+        "system_fingerprint": None,
         "status": state,
         "metadata": {"k": "v"},
         "error": None,

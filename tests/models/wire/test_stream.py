@@ -154,6 +154,7 @@ def test_a_chunk_is_openais_in_one_line():
         "created": 1_800_000_000,
         "model": "m",
         "service_tier": "default",
+        "system_fingerprint": None,
         "choices": [{"index": 0, "delta": {"content": "a\nb"}, "logprobs": None, "finish_reason": None}],
     }
 

@@ -1,0 +1,22 @@
+"""What does somebody hear who does not speak HTTP?  An error in the envelope, as everybody else does.
+
+uvicorn refuses such bytes before there is a request, in plain text; only that answer is another here.
+"""
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from api.errors import envelope
+from models import ids
+from models.errors import InvalidRequest
+
+
+class Protocol(HttpToolsProtocol):
+    def send_400_response(self, msg: str) -> None:
+        body = orjson.dumps(envelope(InvalidRequest(msg, code="invalid_http")))
+        head = (
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            f"content-length: {len(body)}\r\nx-request-id: {ids.new('req')}\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()

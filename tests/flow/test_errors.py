@@ -1,0 +1,132 @@
+"""The table of errors, row by row, as openai-python's exception classes and its rules for trying again.
+
+A row says how the error comes about; what the client must make of it holds for all rows.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from tests.flow.stack import Stack, said
+
+ABSENT = "mistral-small-24b-instruct-2501-awq"
+"""Known, and served by nobody here."""
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+RETRIES = 1
+WAIT = {429, 503}
+NEVER = {402, 403, 409, 504}
+"""Where nothing changes by asking again, though the SDK might."""
+
+
+@dataclass(frozen=True)
+class Row:
+    status: int
+    word: str
+    """Its `type`."""
+    code: str
+    kind: type[openai.APIStatusError]
+    body: dict[str, Any] = field(default_factory=dict)
+    """Changes a chat request that would be answered."""
+    provoke: Callable[[openai.OpenAI, Stack], object] | None = None
+    """In place of a chat request."""
+    retried: bool = False
+    """By the SDK, which goes by the status where no header says otherwise."""
+
+    def __str__(self) -> str:
+        return f"{self.status}-{self.code}"
+
+
+def job_of_nobody(client: openai.OpenAI, _: Stack) -> object:
+    return client.get("/jobs/job_00000000000000000000000000", cast_to=object)
+
+
+def delete_a_running_one(client: openai.OpenAI, tram: Stack) -> object:
+    return client.chat.completions.delete(tram.submit("!hang"))
+
+
+def come_back_to(client: openai.OpenAI, tram: Stack, job_id: str) -> object:
+    tram.ended(job_id)
+    return client.get(f"/chat/completions/{job_id}?stream=true", cast_to=object)
+
+
+def read_a_cancelled_one(client: openai.OpenAI, tram: Stack) -> object:
+    job_id = tram.submit("!hang")
+    tram.http.delete(f"/v1/jobs/{job_id}").raise_for_status()
+    return come_back_to(client, tram, job_id)
+
+
+def read_an_expired_one(client: openai.OpenAI, tram: Stack) -> object:
+    return come_back_to(client, tram, tram.submit("!hang", deadline=int(time.time()) + 2))
+
+
+def use_a_key_twice(client: openai.OpenAI, tram: Stack) -> object:
+    key = {"Idempotency-Key": tram.submit("!tokens=1")}
+    ask(client, extra_headers=key)
+    return ask(client, extra_headers=key, seed=1)
+
+
+def use_a_wrong_key(client: openai.OpenAI, _: Stack) -> object:
+    return ask(client.with_options(api_key="sk-nobody"))
+
+
+def use_no_key(client: openai.OpenAI, _: Stack) -> object:
+    return ask(client, extra_headers={"Authorization": openai.Omit()})
+
+
+BAD = ("invalid_request_error", openai.BadRequestError)
+ROWS = [
+    Row(400, BAD[0], "invalid_request", BAD[1], {"temperature": 9}),
+    Row(400, BAD[0], "context_length_exceeded", BAD[1], {"model": "tram-demo", "messages": said("word " * 20_000)}),
+    Row(400, BAD[0], "unsupported_content_type", BAD[1], {"messages": [{"role": "user", "content": [IMAGE]}]}),
+    Row(400, BAD[0], "unsupported_parameter", BAD[1], {"extra_body": {"logit": 1}}),
+    Row(401, "authentication_error", "invalid_api_key", openai.AuthenticationError, provoke=use_a_wrong_key),
+    Row(401, "authentication_error", "missing_api_key", openai.AuthenticationError, provoke=use_no_key),
+    Row(404, "not_found", "model_not_found", openai.NotFoundError, {"model": "gpt-9"}),
+    Row(404, "not_found", "job_not_found", openai.NotFoundError, provoke=job_of_nobody),
+    Row(409, "conflict_error", "still_running", openai.ConflictError, provoke=delete_a_running_one),
+    Row(409, "conflict_error", "cancelled", openai.ConflictError, provoke=read_a_cancelled_one),
+    Row(413, BAD[0], "request_too_large", openai.APIStatusError, {"messages": said("a" * (5 << 20))}),
+    Row(422, BAD[0], "idempotency_key_reused", openai.UnprocessableEntityError, provoke=use_a_key_twice),
+    Row(
+        500, "server_error", "engine_error", openai.InternalServerError, {"messages": said("!status=500")}, retried=True
+    ),
+    Row(503, "service_unavailable", "no_worker", openai.InternalServerError, {"model": ABSENT}, retried=True),
+    Row(504, "timeout_error", "deadline_exceeded", openai.InternalServerError, provoke=read_an_expired_one),
+]
+
+
+def ask(client: openai.OpenAI, **fields: Any) -> object:
+    return client.chat.completions.create(**{"model": "tiny", "messages": said("!tokens=1"), **fields})
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_an_error_is_what_the_sdk_takes_it_for(tram: Stack, row: Row):
+    with (
+        openai.OpenAI(base_url=f"{tram.url}/v1", api_key=tram.key, max_retries=RETRIES) as client,
+        pytest.raises(openai.APIStatusError) as caught,
+    ):
+        row.provoke(client, tram) if row.provoke else ask(client, **row.body)
+    error = caught.value
+    assert type(error) is row.kind
+    assert (error.status_code, error.type, error.code) == (row.status, row.word, row.code)
+    assert set(error.body) == {"message", "type", "param", "code"}
+    assert error.body["message"]
+    assert error.request_id == error.response.headers["x-request-id"]
+    assert int(error.response.request.headers["x-stainless-retry-count"]) == (RETRIES if row.retried else 0)
+    check_advice(error.response.headers, row.status)
+
+
+def check_advice(headers: httpx2.Headers, status: int) -> None:
+    """How long to wait, in both of its spellings, where waiting helps."""
+    assert ("retry-after" in headers) == (status in WAIT)
+    if status in WAIT:
+        wait_ms = int(headers["retry-after-ms"])
+        assert 0 < wait_ms <= 120_000
+        assert int(headers["retry-after"]) == math.ceil(wait_ms / 1000)
+    assert headers.get("x-should-retry") == ("false" if status in NEVER else None)
