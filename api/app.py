@@ -23,6 +23,8 @@ from api.routes import chat, completions, conversations, health, jobs, models, r
 from infra import stores
 from infra.engine.server import default_card, device
 from infra.engine.tokenizer import counter_for
+from infra.images import Images
+from infra.outbound import Outbound
 from infra.settings import Settings
 from infra.telemetry import FleetMetrics, set_up_logging
 from infra.token_stream import TokenReader
@@ -62,8 +64,8 @@ async def opened(settings: Settings) -> AsyncIterator[State]:
     own_card = named(settings.model) if settings.model else None
     await asyncio.to_thread(_load_counters)
     async with stores.opened(**settings.stores) as held, AsyncExitStack() as stack:
-        reader, fleet = TokenReader(held.redis), Fleet(held.redis)
-        for part in (reader, fleet):
+        reader, fleet, outbound = TokenReader(held.redis), Fleet(held.redis), Outbound(settings.webhook_networks)
+        for part in (reader, fleet, outbound):
             await part.open()
             stack.push_async_callback(part.close)
         metrics = FleetMetrics(lambda: fleet.view.workers)
@@ -77,6 +79,7 @@ async def opened(settings: Settings) -> AsyncIterator[State]:
             writer=held.stream,
             publisher=held.publisher,
             objects=held.objects,
+            images=Images(outbound),
             fleet=fleet,
             own_card=own_card,
             spare_card=default_card(device()),

@@ -87,6 +87,8 @@ async def prepare(
     card = await served(state, body.get("model"))
     messages = [_as_system(message) for message in body["messages"]]
     check_abilities(card, body)
+    if "image" in card.modalities:
+        messages = await state.images.brought(messages)
     await _fits(card, messages, body)
     created = now_ms()
     conversation = lineage.conversation_id if lineage else body.get("conversation_id")
