@@ -12,6 +12,8 @@ What it does is scripted by words after a `!`: as last user message, behind the 
     fail_after=N    drops the connection after N tokens
     status=503      answers with this status and an error
     error_event     its queue is full: an error event where a stream was asked for, else 503
+    name=token      what it says before each number
+    together=N      says nothing until N answers are under way
     hang            says nothing until it is aborted or left
     stamp           says the clock (monotonic, ns) in place of words, to measure a token's way
     die             ends, after `fail_after` tokens if that is given: the process, or in process its port and connections
@@ -56,6 +58,8 @@ class Script:
     hang: bool = False
     die: bool = False
     stamp: bool = False
+    name: str = "token"
+    together: int = 0
 
     def read(self, words: str) -> Self:
         """This one as changed by `words`.  Raises KeyError or ValueError for one that means nothing."""
@@ -97,11 +101,17 @@ class Answer:
             for index, name in enumerate(self.ids)
         ]
         self.due = asyncio.get_running_loop().time() + script.first
-        self.timer = self._later()
         engine.answers.add(self)
+        self.timer = self._later()
 
     def _later(self) -> asyncio.TimerHandle | None:
-        return None if self.script.hang else asyncio.get_running_loop().call_at(self.due, self._step)
+        waits = self.script.hang or len(self.engine.answers) < self.script.together
+        return None if waits else asyncio.get_running_loop().call_at(self.due, self._step)
+
+    def come_together(self) -> None:
+        """Nobody is waited for any more."""
+        self.script = replace(self.script, together=0)
+        self.timer = self.timer or self._later()
 
     def _step(self) -> None:
         stop = self.last if self.breaks_at is None else min(self.last, self.breaks_at)
@@ -124,7 +134,7 @@ class Answer:
             f'{head},"role":"assistant","content":""{UNSAID}{END}' for head in self.heads if self.said == self.begun
         ]
         numbers = range(self.said + 1, until + 1)
-        words = [(n, str(time.monotonic_ns()) if self.script.stamp else word(n)) for n in numbers]
+        words = [(n, str(time.monotonic_ns()) if self.script.stamp else word(n, self.script.name)) for n in numbers]
         return roles + [f'{head},"content":"{said}"{self._unsaid(n)}' for n, said in words for head in self.heads]
 
     def _unsaid(self, number: int) -> str:
@@ -172,7 +182,7 @@ class Answer:
         self.link.piece("".join(pieces) + "data: [DONE]\n\n", last=True)
 
     def _reply_whole(self, reason: str, usage: dict[str, Any]) -> None:
-        text = "".join(map(word, range(self.begun + 1, self.said + 1)))
+        text = "".join(word(number, self.script.name) for number in range(self.begun + 1, self.said + 1))
         message = {"role": "assistant", "content": text, "reasoning_content": None}
         rest = {"message": message, "logprobs": None, "finish_reason": reason, "matched_stop": None}
         choices = [{"index": index} | rest for index in range(len(self.ids))]
@@ -310,6 +320,9 @@ class FakeEngine:
             self.die()
         else:
             link.answer = Answer(self, link, body, script)
+            if 0 < script.together <= len(self.answers):
+                for answer in self.answers:
+                    answer.come_together()
         return self.changed()
 
     def tokenize(self, link: Link, body: dict[str, Any], _: object) -> None:
@@ -355,8 +368,8 @@ class FakeEngine:
             link.reply(408, self.state())
 
 
-def word(number: int) -> str:
-    return f" token {number}" if number > 1 else "token 1"
+def word(number: int, name: str = "token") -> str:
+    return f" {name} {number}" if number > 1 else f"{name} 1"
 
 
 def _ids_said(body: dict[str, Any]) -> int:
