@@ -160,17 +160,22 @@ async def _fits(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]
     """Over-long prompts are refused before they queue, where the card's tokenizer is at hand."""
     if sum(len(str(message.get("content"))) for message in messages) < COUNT_FROM_CHARACTERS:
         return
-    counter = counter_for(card)
-    if counter is None:
-        return
-    count = partial(counter.count, continue_final_message=body.get("continue_final_message") is True)
-    tokens = await asyncio.to_thread(count, messages, body.get("tools"), body.get("tool_choice"))
-    if tokens >= card.context_tokens:
+    tokens = await asyncio.to_thread(_tokens, card, messages, body)
+    if tokens is not None and tokens >= card.context_tokens:
         raise ContextLengthExceeded(
             f"this model's maximum context length is {card.context_tokens} tokens, "
             f"but the messages have {tokens} tokens; shorten them",
             param="messages",
         )
+
+
+def _tokens(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) -> int | None:
+    """For a thread: the first count of a card may have to load its tokenizer.  None: there is none at hand."""
+    counter = counter_for(card)
+    if counter is None:
+        return None
+    begun = body.get("continue_final_message") is True
+    return counter.count(messages, body.get("tools"), body.get("tool_choice"), continue_final_message=begun)
 
 
 def _owned(session: Session, account_id: str, conversation_id: str) -> None:

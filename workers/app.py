@@ -15,6 +15,7 @@ from infra.broker import TaskName, celery_app
 from infra.engine.client import EngineClient
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
+from workers import vigil
 from workers.generate import generate
 from workers.node import Node, leave, watched
 from workers.pool import prepare
@@ -40,7 +41,10 @@ async def lifespan() -> AsyncIterator[Node]:
         gpu = await asyncio.to_thread(gpu_of, serving)
         presence = Presence(held.redis, engine, settings.engine_url, serving, gpu)
         node = Node(held.database, held.redis, held.stream, held.objects, engine, held.publisher, presence)
-        yield await stack.enter_async_context(watched(node))
+        await stack.enter_async_context(watched(node))
+        if serving.joined:
+            stack.callback(asyncio.create_task(vigil.keep(node, settings.engine_url, settings.engine_stuck_s)).cancel)
+        yield node
 
 
 take_options(app)

@@ -43,6 +43,7 @@ _STOPPED = {
     Stop.CANCELLED: Outcome(JobState.CANCELLED, Cancelled("the job was cancelled")),
     Stop.EXPIRED: Outcome(JobState.EXPIRED, Expired("the deadline passed before the answer was complete")),
     Stop.LOST: Outcome(None, lost=True),
+    Stop.STUCK: Outcome(None, EngineLost("the engine made no tokens any more")),
 }
 
 

@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 
 Chunk = Mapping[str, Any]
 
-_GRAMMARS = ("guided_json", "regex", "ebnf")
-
 
 @dataclass(frozen=True, slots=True)
 class Begun:
@@ -73,7 +71,7 @@ async def input_ids(engine: EngineClient, job: Claimed, wanted: Mapping[str, Any
 
 def _is_plain(wanted: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> bool:
     form = (wanted.get("response_format") or {}).get("type", "text")
-    under_grammar = form != "text" or any(wanted.get(name) for name in _GRAMMARS)
+    under_grammar = form != "text" or "regex" in wanted
     free = wanted.get("tool_choice") in (None, "none", "auto")  # a tuple: a named tool is a dict, which no set takes
     return free and not under_grammar and wanted.get("n") in {None, 1} and not _has_images(messages)
 

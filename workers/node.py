@@ -45,6 +45,8 @@ class Stop(StrEnum):
     EXPIRED = "expired"
     LOST = "lost"
     """The lease is somebody else's: nothing may be written any more."""
+    STUCK = "stuck"
+    """The engine makes no tokens: another may."""
 
 
 def now_ms() -> int:
@@ -65,6 +67,7 @@ class Node:
     totals: Totals = field(default_factory=Totals)
     _salts: dict[str, str] = field(default_factory=dict)
     _engine_up: bool = False
+    _engine_stuck: bool = False
     _engine_poll: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -81,12 +84,22 @@ class Node:
             return
         async with self._engine_poll:
             while not self._engine_up:
-                self._engine_up = await self.engine.is_ready()
+                self._engine_up = not self._engine_stuck and await self.engine.is_ready()
                 if not self._engine_up:
                     await asyncio.sleep(_ENGINE_POLL_S)
 
     def engine_lost(self) -> None:
         self._engine_up = False
+
+    def engine_stuck(self) -> None:
+        """Until `engine_well`: what runs is handed back, and nothing is claimed."""
+        self._engine_up, self._engine_stuck = False, True
+        self.presence.stuck = True
+        for _, stop in tuple(self.running.values()):
+            stop(Stop.STUCK)
+
+    def engine_well(self) -> None:
+        self._engine_stuck = self.presence.stuck = False
 
     async def cache_salt(self, account_id: str) -> str:
         salt = self._salts.get(account_id)

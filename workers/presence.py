@@ -47,6 +47,8 @@ class Presence:
         self._redis, self._engine, self._engine_url, self._card = redis, engine, engine_url, serving.card
         self._turn = asyncio.Lock()
         self._leaving = False
+        self.stuck = False
+        """The engine answers, and makes no tokens."""
         self._worker = Worker(
             name=node_name(),
             host=socket.gethostname(),
@@ -89,7 +91,7 @@ class Presence:
 
     async def _look(self, engine: Engine) -> Engine:
         """One that comes back may be of another version."""
-        ready = await self._engine.is_ready()
+        ready = not self.stuck and await self._engine.is_ready()
         if ready == engine.ready:
             return engine
         if not ready:

@@ -350,6 +350,12 @@ class FakeEngine:
         about = {"id": self.model, "object": "model", "owned_by": "sglang", "max_model_len": self.context_length}
         link.reply(200, {"object": "list", "data": [about]})
 
+    def loads(self, link: Link, *_: object) -> None:
+        counts = {"num_running_reqs": self.running, "num_waiting_reqs": 0, "num_used_tokens": self.tokens}
+        link.reply(
+            200, {"loads": [counts | {"total_prefill_uncached_tokens": self.seen, "decode_moments": self.tokens}]}
+        )
+
     def wait(self, link: Link, _: object, wanted: dict[str, str]) -> None:
         task = asyncio.get_running_loop().create_task(self._wait(link, float(wanted.pop("timeout_s", "10")), wanted))
         self._tasks.add(task)
@@ -401,6 +407,8 @@ ROUTES: dict[tuple[str, str], Callable[..., None]] = {
     ("GET", "/v1/models"): FakeEngine.models,
     ("GET", "/model_info"): FakeEngine.models,
     ("GET", "/ready"): lambda _, link, *__: link.reply(200),
+    ("GET", "/v1/loads"): FakeEngine.loads,
+    ("GET", "/health_generate"): lambda _, link, *__: link.reply(200),
     ("GET", "/health"): lambda _, link, *__: link.reply(200),
     ("GET", "/_state"): lambda engine, link, *_: link.reply(200, engine.state()),
     ("GET", "/_requests"): lambda engine, link, *_: link.reply(200, list(engine.requests)),

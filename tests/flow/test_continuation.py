@@ -52,6 +52,17 @@ def test_an_answer_cut_short_goes_on_as_if_nothing_had_been(frail: Stack, wire: 
         assert tokens == [each["token"] for each in wanted["logprobs"]["content"]]
 
 
+def test_an_answer_that_continued_a_message_goes_on_too(frail: Stack, wire: Cutter):
+    messages = [*said("Count to twenty."), {"role": "assistant", "content": "1 2 3 4"}]
+    body = {"messages": messages, "continue_final_message": True, **LONG}
+    undisturbed = frail.http.post("/v1/chat/completions", json=body).raise_for_status().json()
+    wire.cuts = [3, 3]
+    answer = frail.http.post("/v1/chat/completions", json=body).raise_for_status()
+    assert frail.job(answer.headers["x-tram-job"])["attempt"] == 3
+    assert answer.json()["choices"] == undisturbed["choices"]
+    assert answer.json()["usage"]["total_tokens"] == undisturbed["usage"]["total_tokens"]
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"response_format": {"type": "json_object"}}, {"n": 2}, {"tools": TOOLS, "tool_choice": "required"}],

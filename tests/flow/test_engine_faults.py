@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.flow.engine import answers, tokens
+from tests.flow.engine import Engine, answers, tokens
 from tests.flow.sse import events, numbers, text_of
 from tests.flow.stack import Stack, said, until
 
@@ -162,3 +162,17 @@ def test_a_job_outlives_its_worker_and_its_stream_goes_on(tram: Stack):
     jobs = [tram.job(job_id) for job_id in made]
     assert {(job["state"], job["attempt"]) for job in jobs} == {("completed", 2)}
     assert answers(jobs) == {(tokens(60), 60): 3}
+
+
+def test_a_joined_engine_that_is_stuck_gives_its_jobs_back(tmp_path):
+    """It answers, and makes no token: the worker cannot start it again, but others could have its jobs."""
+    settings = {"TRAM_ENGINE_STUCK_S": "2", "TRAM_CONCURRENCY": "4"}
+    with Engine() as engine, Stack(tmp_path, engine, **settings) as stack:
+        slow = stack.submit("!tokens=60 rate=20")
+        assert stack.ended(slow)["attempt"] == 1, "slow is not stuck"
+        stuck = stack.submit("!hang")
+        until(lambda: stack.job(stuck)["attempt"] > 1, 30)
+        assert "is stuck (1 requests, and no token" in stack.log("worker")
+        stack.http.delete(f"/v1/jobs/{stuck}")
+        assert stack.ended(stuck)["state"] == "cancelled"
+        assert stack.chat("!tokens=3")["choices"][0]["message"]["content"] == tokens(3), "well again"
