@@ -30,6 +30,7 @@ from models.tables.jobs import Door
 from models.wire.chat import NOT_FOR_THE_ENGINE, ChatRequest, JobRequest, tier_of
 from models.wire.images import check_images, image_parts
 from models.wire.problems import explain
+from models.wire.shape import CALLS_OF, in_json_or_calls
 
 _NOT_PARAMETERS = NOT_FOR_THE_ENGINE - {
     "stream",
@@ -151,6 +152,10 @@ def check_abilities(card: Card, body: dict[str, Any]) -> None:
     for name in _BY_CAPABILITY:
         if body.get(name) and name not in card.capabilities:
             raise InvalidRequest(f"{name}: {card.id} cannot do that", param=name, code="unsupported_parameter")
+    if (shape := in_json_or_calls(body)) and card.tool_parser != CALLS_OF:
+        raise InvalidRequest(
+            f"{shape}: {card.id} cannot do that where it may call tools; set tool_choice to none", param=shape
+        )
     for name in ("max_tokens", "max_completion_tokens"):
         if (body.get(name) or 0) > card.max_output_tokens:
             raise InvalidRequest(f"{name}: {card.id} answers with at most {card.max_output_tokens} tokens", param=name)

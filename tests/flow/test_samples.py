@@ -158,14 +158,10 @@ def test_aigateways_quickstart_in_python(stack):
         assert "".join(chunk.choices[0].delta.content or "" for chunk in stream)
 
 
-@pytest.mark.parametrize("left_out", ["response_format", "tools"])
-def test_every_field_of_aigateways_body(stack, left_out):
-    """But for one of two that exclude each other: JSON for an answer, and tools to call instead."""
-    body = {name: value for name, value in json.loads(AIGATEWAY_BODY).items() if name != left_out}
-    if left_out == "tools":
-        del body["tool_choice"]
-    answer = json.loads(curl(stack, json.dumps(body)))
-    assert (answer["object"], answer["model"]) == ("chat.completion", body["model"])
+def test_every_field_of_aigateways_body(stack):
+    """JSON for an answer, and a tool that may be called instead."""
+    answer = json.loads(curl(stack, AIGATEWAY_BODY))
+    assert (answer["object"], answer["model"]) == ("chat.completion", "mistralai/mistral-small-3.1-24b-instruct")
     (choice,) = answer["choices"]
     assert (choice["index"], choice["message"]["role"]) == (0, "assistant")
     assert choice["finish_reason"] in {"stop", "tool_calls"}
@@ -173,10 +169,27 @@ def test_every_field_of_aigateways_body(stack, left_out):
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
-def test_a_body_whose_fields_exclude_each_other_is_refused_in_words(reading):
-    error = json.loads(curl(reading, AIGATEWAY_BODY))["error"]
-    assert (error["param"], error["type"]) == ("response_format", "invalid_request_error")
-    assert "tool_choice" in error["message"], "it says how to have the one or the other"
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("text", "city", "country"),
+    [("What is the weather in London?", "London", None), ("Give me the capital of Italy as JSON.", "Rome", "Italy")],
+)
+def test_aigateways_body_calls_its_tool_or_answers_in_json(reading, text, city, country, stream):
+    body = json.loads(AIGATEWAY_BODY) | {"messages": [{"role": "user", "content": text}], "temperature": 0}
+    with openai.OpenAI(base_url=f"{reading.url}/v1", api_key=reading.key) as client:
+        del body["stream"]
+        if stream:
+            with client.chat.completions.stream(**body) as events:
+                choice = events.get_final_completion().choices[0]
+        else:
+            choice = client.chat.completions.create(**body).choices[0]
+    if country is None:
+        (call,) = choice.message.tool_calls
+        assert (call.function.name, choice.finish_reason) == ("get_weather", "tool_calls")
+        assert json.loads(call.function.arguments) == {"city": city}
+    else:
+        assert json.loads(choice.message.content) == {"city": city, "country": country}
+        assert (choice.message.tool_calls, choice.finish_reason) == (None, "stop")
 
 
 def test_azions_chat(stack):
