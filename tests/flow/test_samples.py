@@ -19,8 +19,9 @@ from tests.flow.stack import Stack
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 CARD, SEEING_CARD = "mistral-small-24b-instruct-2501-awq", "mistral-small-3.1-24b-instruct-2503"
-ICON = b"\0\0\1\0\1\0\x10\x10" + bytes(64)
-JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(64)
+ICON = b"\0\0\1\0\1\0\x10\x10" + bytes(2000)
+JPEG = b"\xff\xd8\xff\xc0\0\x11\x08\1\0\1\0" + bytes(2000)
+"""As much of each as says what it is and how large: 16 pixels a side, and 256."""
 
 AIGATEWAY = """{
     "model": "mistralai/mistral-small-3.1-24b-instruct",
