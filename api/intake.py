@@ -163,7 +163,7 @@ def check_abilities(card: Card, body: dict[str, Any]) -> None:
 
 async def _fits(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) -> None:
     """Over-long prompts are refused before they queue, where the card's tokenizer is at hand."""
-    if sum(len(str(message.get("content"))) for message in messages) < COUNT_FROM_CHARACTERS:
+    if sum(_characters(message.get("content")) for message in messages) < COUNT_FROM_CHARACTERS:
         return
     tokens = await asyncio.to_thread(_tokens, card, messages, body)
     if tokens is not None and tokens >= card.context_tokens:
@@ -172,6 +172,12 @@ async def _fits(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]
             f"but the messages have {tokens} tokens; shorten them",
             param="messages",
         )
+
+
+def _characters(content: Any) -> int:
+    if isinstance(content, list):
+        return sum(len(part.get("text") or part.get("image_url", {}).get("url", "")) for part in content)
+    return len(content or "")
 
 
 def _tokens(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) -> int | None:

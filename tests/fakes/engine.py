@@ -16,6 +16,7 @@ What it does is scripted by words after a `!`: as last user message, behind the 
     together=N      says nothing until N answers are under way
     hang            says nothing until it is aborted or left
     stamp           says the clock (monotonic, ns) in place of words, to measure a token's way
+    raw=%5BTOOL     says this text, percent-encoded here, four characters a token
     die             ends, after `fail_after` tokens if that is given: the process, or in process its port and connections
 
 It counts as it goes where asked to (`continuous_usage_stats`), and its "token N" has the id 1000 + N: `input_ids` go on where they
@@ -25,6 +26,7 @@ GET /_requests, and GET /_wait?running=0&min_finished=5&timeout_s=10 (the state 
 
 import argparse
 import asyncio
+import json
 import os
 import secrets
 import sys
@@ -33,12 +35,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import orjson
 
 BURST = 64
 """Tokens said in one go when they are not paced; between two bursts others are served."""
+RAW = 4
+"""Characters of a scripted text that make a token."""
 KEEP = 1000
 FULL = {"object": "error", "message": "The request queue is full.", "type": "503", "param": None, "code": 503}
 UNSAID = '},"logprobs":null,"finish_reason":null,"matched_stop":null}]'
@@ -60,12 +64,21 @@ class Script:
     stamp: bool = False
     name: str = "token"
     together: int = 0
+    raw: str = ""
 
     def read(self, words: str) -> Self:
         """This one as changed by `words`.  Raises KeyError or ValueError for one that means nothing."""
         pairs = [word.partition("=") for word in words.split()]
         kinds = {name: type(one.default) for name, one in self.__dataclass_fields__.items()}
-        return replace(self, **{name: kinds[name](value or 1) for name, _, value in pairs}) if pairs else self
+        changed = {name: kinds[name](value or 1) for name, _, value in pairs}
+        if text := unquote(changed.get("raw", "")):
+            changed |= {"raw": text, "tokens": -(-len(text) // RAW)}
+        return replace(self, **changed) if changed else self
+
+    def word(self, number: int) -> str:
+        if self.raw:
+            return self.raw[(number - 1) * RAW : number * RAW]
+        return str(time.monotonic_ns()) if self.stamp else word(number, self.name)
 
 
 @dataclass(frozen=True)
@@ -134,8 +147,8 @@ class Answer:
             f'{head},"role":"assistant","content":""{UNSAID}{END}' for head in self.heads if self.said == self.begun
         ]
         numbers = range(self.said + 1, until + 1)
-        words = [(n, str(time.monotonic_ns()) if self.script.stamp else word(n, self.script.name)) for n in numbers]
-        return roles + [f'{head},"content":"{said}"{self._unsaid(n)}' for n, said in words for head in self.heads]
+        words = [(n, json.dumps(self.script.word(n))) for n in numbers]
+        return roles + [f'{head},"content":{said}{self._unsaid(n)}' for n, said in words for head in self.heads]
 
     def _unsaid(self, number: int) -> str:
         usage = f',"usage":{orjson.dumps(self.usage(number - self.begun)).decode()}' if self.counting else ""
@@ -182,7 +195,7 @@ class Answer:
         self.link.piece("".join(pieces) + "data: [DONE]\n\n", last=True)
 
     def _reply_whole(self, reason: str, usage: dict[str, Any]) -> None:
-        text = "".join(word(number, self.script.name) for number in range(self.begun + 1, self.said + 1))
+        text = "".join(map(self.script.word, range(self.begun + 1, self.said + 1)))
         message = {"role": "assistant", "content": text, "reasoning_content": None}
         rest = {"message": message, "logprobs": None, "finish_reason": reason, "matched_stop": None}
         choices = [{"index": index} | rest for index in range(len(self.ids))]
@@ -356,6 +369,9 @@ class FakeEngine:
             200, {"loads": [counts | {"total_prefill_uncached_tokens": self.seen, "decode_moments": self.tokens}]}
         )
 
+    def model_info(self, link: Link, *_: object) -> None:
+        link.reply(200, {"model_path": self.model, "is_generation": True, "tool_call_parser": None})
+
     def wait(self, link: Link, _: object, wanted: dict[str, str]) -> None:
         task = asyncio.get_running_loop().create_task(self._wait(link, float(wanted.pop("timeout_s", "10")), wanted))
         self._tasks.add(task)
@@ -405,7 +421,7 @@ ROUTES: dict[tuple[str, str], Callable[..., None]] = {
     ("POST", "/v1/detokenize"): FakeEngine.detokenize,
     ("POST", "/flush_cache"): FakeEngine.flush,
     ("GET", "/v1/models"): FakeEngine.models,
-    ("GET", "/model_info"): FakeEngine.models,
+    ("GET", "/model_info"): FakeEngine.model_info,
     ("GET", "/ready"): lambda _, link, *__: link.reply(200),
     ("GET", "/v1/loads"): FakeEngine.loads,
     ("GET", "/health_generate"): lambda _, link, *__: link.reply(200),
