@@ -152,7 +152,7 @@ def check_abilities(card: Card, body: dict[str, Any]) -> None:
     for name in _BY_CAPABILITY:
         if body.get(name) and name not in card.capabilities:
             raise InvalidRequest(f"{name}: {card.id} cannot do that", param=name, code="unsupported_parameter")
-    if (shape := in_json_or_calls(body)) and card.tool_parser != CALLS_OF:
+    if (shape := in_json_or_calls(body)) and card.tool_calls != CALLS_OF:
         raise InvalidRequest(
             f"{shape}: {card.id} cannot do that where it may call tools; set tool_choice to none", param=shape
         )

@@ -207,8 +207,7 @@ def engine_parameters(body: Mapping[str, Any]) -> dict[str, Any]:
 def _shape_beside_tools(kept: dict[str, Any]) -> dict[str, Any]:
     """JSON is what an answer in words is to be; where a tool must be called, there are none."""
     if in_json_or_calls(kept):
-        parallel = kept.get("parallel_tool_calls") is not False
-        return {"response_format": json_or_calls(kept["response_format"], kept["tools"], parallel=parallel)}
+        return {"response_format": json_or_calls(kept["response_format"], kept["tools"])}
     if in_json(kept) and kept.get("tools") and kept["tool_choice"] != "none":
         return {"response_format": {"type": "text"}}
     return {}

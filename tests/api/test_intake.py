@@ -42,7 +42,7 @@ def test_an_answer_is_no_longer_than_the_model_says(name):
 def test_json_or_a_call_is_for_a_model_whose_calls_are_known():
     tool = {"type": "function", "function": {"name": "f"}}
     body = {"messages": [USER], "tools": [tool], "response_format": {"type": "json_object"}}
-    stranger = DEMO.model_copy(update={"tool_parser": "none"})
+    stranger = DEMO.model_copy(update={"tool_calls": "unknown"})
     check_abilities(DEMO, body)
     check_abilities(stranger, body | {"tool_choice": "none"})
     with pytest.raises(InvalidRequest) as caught:

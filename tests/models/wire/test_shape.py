@@ -35,12 +35,6 @@ def test_json_or_calls(form, schema, choice):
         {"name": {"const": "look"}, "arguments": {"type": "object"}},
         {"name": {"const": "tell"}, "arguments": STRICT},
     ]
-    assert "maxItems" not in calls
-
-
-def test_one_call_at_most_where_they_may_not_be_parallel():
-    format_ = told(tools=[TOOL], response_format=OBJECT, parallel_tool_calls=False)
-    assert format_["format"]["elements"][1]["elements"][1]["json_schema"]["maxItems"] == 1
 
 
 def test_cloudflares_name_for_a_schema():
