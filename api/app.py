@@ -19,7 +19,7 @@ from api import errors
 from api.deps import State
 from api.fleet import Fleet
 from api.middleware import RequestId
-from api.routes import chat, completions, conversations, health, jobs, models, replays, webhooks
+from api.routes import accounts, chat, completions, conversations, health, jobs, models, replays, usage, webhooks
 from infra import stores
 from infra.engine.server import default_card, device
 from infra.engine.tokenizer import counter_for
@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Exception, _unknown)
-    for routes in (chat, completions, jobs, conversations, replays, webhooks, models, health):
+    for routes in (chat, completions, jobs, conversations, replays, webhooks, accounts, usage, models, health):
         app.include_router(routes.router)
     return app
 

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from api.admission import admit, give_back
 from api.deps import State, now_ms
 from api.served import served, staffed
 from infra.broker import TaskName
@@ -22,7 +23,7 @@ from infra.telemetry import JOBS_ACCEPTED
 from models import idempotency, ids, jobs, transcripts
 from models.accounts import Caller
 from models.cards.card import Card
-from models.errors import ContextLengthExceeded, InvalidRequest, NotFound
+from models.errors import ContextLengthExceeded, InvalidRequest, KeyReused, NotFound
 from models.jobs import NewJob
 from models.placement import queue_for
 from models.prefix import chain
@@ -69,15 +70,31 @@ async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door,
     """The job that now exists.  Raises InvalidRequest and its kin, NotFound, Unavailable."""
     job = await prepare(state, caller, body, door)
     if key is None:
+        (job,) = await admit(state, caller, [job])
         await state.database.write(partial(jobs.submit, jobs=[job]))
     else:
-        asked = idempotency.digest(door, body)
-        verb = partial(idempotency.submit_once, job=job, key=key, digest_of=asked, now_ms=job.created_ms)
-        known = await state.database.write(verb)
+        known = await _once(state, caller, job, key, idempotency.digest(door, body))
         if known != job.id:
             return Accepted(known, again=True)
     publish(state, [job])
     return Accepted(job.id)
+
+
+async def _once(state: State, caller: Caller, job: NewJob, key: str, asked: str) -> str:
+    """The id of the job that the key stands for.  To ask again costs nothing, and is never refused for a limit."""
+    same = partial(idempotency.made_before, account_id=caller.account_id, key=key, digest_of=asked, now_ms=now_ms())
+    if caller.limits and (known := await state.database.read(same)) is not None:
+        return known
+    (job,) = await admit(state, caller, [job])
+    verb = partial(idempotency.submit_once, job=job, key=key, digest_of=asked, now_ms=job.created_ms)
+    try:
+        known = await state.database.write(verb)
+    except KeyReused:
+        await give_back(state, caller, [job])
+        raise
+    if known != job.id:
+        await give_back(state, caller, [job])
+    return known
 
 
 async def prepare(
