@@ -37,6 +37,8 @@ from api.routes import (
 from infra import stores
 from infra.engine.server import default_card, device
 from infra.engine.tokenizer import counter_for
+from infra.images import Images
+from infra.outbound import Outbound
 from infra.settings import Settings
 from infra.telemetry import FleetMetrics, set_up_logging
 from infra.token_stream import TokenReader
@@ -99,8 +101,8 @@ async def opened(settings: Settings) -> AsyncIterator[State]:
     # Before the first request: a tokenizer takes longer to load than a caller would like to wait.
     await asyncio.to_thread(counter_for, own_card or spare_card)
     async with stores.opened(**settings.stores) as held, AsyncExitStack() as stack:
-        reader, fleet = TokenReader(held.redis), Fleet(held.redis)
-        for part in (reader, fleet):
+        reader, fleet, outbound = TokenReader(held.redis), Fleet(held.redis), Outbound(settings.webhook_networks)
+        for part in (reader, fleet, outbound):
             await part.open()
             stack.push_async_callback(part.close)
         metrics = FleetMetrics(lambda: fleet.view.workers)
@@ -114,6 +116,7 @@ async def opened(settings: Settings) -> AsyncIterator[State]:
             writer=held.stream,
             publisher=held.publisher,
             objects=held.objects,
+            images=Images(outbound),
             fleet=fleet,
             own_card=own_card,
             spare_card=spare_card,

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from api.fleet import Fleet
 from infra.broker import Publisher
 from infra.database import Database
+from infra.images import Images
 from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.token_stream import TokenReader, TokenWriter
@@ -43,6 +44,7 @@ class State:
     writer: TokenWriter
     publisher: Publisher
     objects: ObjectStore
+    images: Images
     fleet: Fleet
     own_card: Card | None
     """TRAM_MODEL's, if it is set: for callers that name no model."""

@@ -33,6 +33,7 @@ from models.wire.chat import NOT_FOR_THE_ENGINE, ChatRequest, JobRequest, tier_o
 from models.wire.functions import as_tool_messages, as_tools
 from models.wire.images import check_images, image_parts
 from models.wire.problems import explain
+from models.wire.shape import CALLS_OF, in_json_or_calls
 
 _NOT_PARAMETERS = NOT_FOR_THE_ENGINE - {
     "stream",
@@ -150,6 +151,8 @@ async def prepare(
     card = await served(state, body.get("model"))
     messages = as_tool_messages(map(_as_system, body["messages"]))
     check_abilities(card, body)
+    if "image" in card.modalities:
+        messages = await state.images.brought(messages)
     await _fits(card, messages, as_tools(body))
     created = now_ms()
     conversation = lineage.conversation_id if lineage else body.get("conversation_id")
@@ -212,6 +215,10 @@ def check_abilities(card: Card, body: dict[str, Any]) -> None:
     for name in _BY_CAPABILITY:
         if body.get(name) and name not in card.capabilities:
             raise InvalidRequest(f"{name}: {card.id} cannot do that", param=name, code="unsupported_parameter")
+    if (shape := in_json_or_calls(as_tools(body))) and card.tool_calls != CALLS_OF:
+        raise InvalidRequest(
+            f"{shape}: {card.id} cannot do that where it may call tools; set tool_choice to none", param=shape
+        )
     for name in ("max_tokens", "max_completion_tokens"):
         if (body.get(name) or 0) > card.max_output_tokens:
             raise InvalidRequest(f"{name}: {card.id} answers with at most {card.max_output_tokens} tokens", param=name)
@@ -219,7 +226,7 @@ def check_abilities(card: Card, body: dict[str, Any]) -> None:
 
 async def _fits(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) -> None:
     """Over-long prompts are refused before they queue, where the card's tokenizer is at hand."""
-    if sum(len(str(message.get("content"))) for message in messages) < COUNT_FROM_CHARACTERS:
+    if sum(_characters(message.get("content")) for message in messages) < COUNT_FROM_CHARACTERS:
         return
     tokens = await asyncio.to_thread(_tokens, card, messages, body)
     if tokens is not None and tokens >= card.context_tokens:
@@ -228,6 +235,12 @@ async def _fits(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]
             f"but the messages have {tokens} tokens; shorten them",
             param="messages",
         )
+
+
+def _characters(content: Any) -> int:
+    if isinstance(content, list):
+        return sum(len(part.get("text") or part.get("image_url", {}).get("url", "")) for part in content)
+    return len(content or "")
 
 
 def _tokens(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) -> int | None:

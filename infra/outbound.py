@@ -1,9 +1,10 @@
 """How are strangers' URLs called without becoming their tool?
 
 The address is judged where the socket is made, once for every address a name resolves to, so that literals, odd spellings, names
-that change their mind (DNS rebinding) and IPv4 dressed up as IPv6 all pass the same gate.  Redirects are answers, not orders;
-there is no proxy, no cookie, no decompression, and never more of an answer is kept than an excerpt.  Relies on aiohttp.  Whether
-and when to try again is not decided here (`models.webhooks`).
+that change their mind (DNS rebinding) and IPv4 dressed up as IPv6 all pass the same gate.  A redirect of what is posted is an
+answer, not an order; what is got may lie a few redirects further, each through the gate.  There is no proxy, no cookie, no
+decompression, and never more of an answer is kept than was asked for.  Relies on aiohttp.  Whether and when to try again is not
+decided here (`models.webhooks`).
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,37 +20,24 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from infra.addresses import Networks, permitted
 from models.errors import InvalidRequest
-
-Networks = Sequence[IPv4Network | IPv6Network]
 
 URL_LIMIT_CHARACTERS = 2048
 EXCERPT_LIMIT_BYTES = 2 << 10
+REDIRECTS_MOST = 3
 
 _LOOKUP_THREADS = (
     16  # a name server that never answers holds one for seconds; the loop's own pool must not be what it holds
 )
 _IDLE_S = 4.0  # less than the 5 s after which uvicorn and Node drop an idle connection, perhaps just as we write to it
 _READ_BYTES = 8 << 10  # buffered of one answer at most twice over, while the excerpt is taken
-
-# Explicit, because what `ipaddress` calls global differs between the patch releases of the Pythons we run on.
-_CLOSED_RANGES = (
-    "0.0.0.0/8 10.0.0.0/8 127.0.0.0/8 172.16.0.0/12 192.168.0.0/16 "  # this host, private
-    "169.254.0.0/16 100.64.0.0/10 192.0.0.0/24 168.63.129.16/32 "  # where AWS, Alibaba, Oracle and Azure answer their guests
-    "192.0.2.0/24 192.88.99.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 "
-    "2001::/23 2002::/16 "  # tunnels (Teredo, 6to4), whose inner address nobody sees
-    "2001:db8::/32 3fff::/20"
-)
-_CLOSED = tuple(map(ip_network, _CLOSED_RANGES.split()))
-_OPEN_IPV6 = IPv6Network("2000::/3")  # all that was ever given out; loopback, local, multicast and reserved lie outside
-_NAT64 = IPv6Network("64:ff9b::/96")
 
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 _NEVER_IN_URLS = re.compile(r"[\s\x00-\x20\x7f\\]")
@@ -88,6 +76,13 @@ class Answer:
     duration_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    status: int
+    body: bytes | None
+    """None where there is more of it than was asked for."""
+
+
 class _AddressRefused(OSError):
     """An OSError, so that aiohttp goes on to the name's next address.  One text for all: unlike ones would be merged."""
 
@@ -106,6 +101,7 @@ _REASONS: tuple[tuple[type[Exception], Reason], ...] = (  # the first that fits
     (OSError, Reason.CONNECT),
     (RuntimeError, Reason.CONNECT),  # what uvloop has for a socket that was lost under it
 )
+_FAULTS = (aiohttp.ClientError, OSError, RuntimeError, InvalidRequest)
 
 
 class Outbound:
@@ -128,11 +124,11 @@ class Outbound:
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),  # `post` keeps one clock over all of it
+            timeout=aiohttp.ClientTimeout(total=None),  # `post` and `get` keep one clock over all of it
             auto_decompress=False,
             trust_env=False,
             read_bufsize=_READ_BYTES,
-            headers={"Content-Type": "application/json", "User-Agent": "Tramontane", "Accept-Encoding": "identity"},
+            headers={"User-Agent": "Tramontane", "Accept-Encoding": "identity"},
         )
 
     async def close(self) -> None:
@@ -156,12 +152,25 @@ class Outbound:
             duration_ms=round((time.monotonic() - began) * 1000),
         )
 
+    async def get(self, url: str, most_bytes: int, timeout_s: float) -> Found:
+        """What lies there, whatever its status.  Raises `Unreachable` when it has not come whole within `timeout_s`."""
+        assert self._session, "open() comes first"
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.get(_parsed(url), max_redirects=REDIRECTS_MOST + 1) as found,
+            ):
+                return Found(found.status, await _whole(found, most_bytes))
+        except _FAULTS as fault:
+            raise Unreachable(_reason(fault)) from fault
+
     async def _sent(self, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> aiohttp.ClientResponse:
         assert self._session, "open() comes first"
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._session.post(_parsed(url), data=body, headers=headers, allow_redirects=False)
-        except (aiohttp.ClientError, OSError, RuntimeError, InvalidRequest) as fault:
+                told = {"Content-Type": "application/json", **headers}
+                return await self._session.post(_parsed(url), data=body, headers=told, allow_redirects=False)
+        except _FAULTS as fault:
             raise Unreachable(_reason(fault)) from fault
 
 
@@ -200,28 +209,6 @@ def check_url(url: str, allow: Networks = (), *, param: str = "webhook_url") -> 
     address = _spelled(host.rstrip("."))
     if address and not permitted(address, allow):
         raise InvalidRequest(f"{param} must not name a private address", param=param)
-
-
-def permitted(address: str, allow: Networks = ()) -> bool:
-    """May strangers make us connect to this IP address?"""
-    try:
-        target = _unwrapped(ip_address(address))
-    except ValueError:
-        return False
-    if any(target in network for network in allow):
-        return True
-    if isinstance(target, IPv6Address) and target not in _OPEN_IPV6:
-        return False
-    return not any(target in network for network in _CLOSED)
-
-
-def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The address that packets end at: mapped and NAT64 ones stand for an IPv4 address."""
-    if isinstance(address, IPv4Address):
-        return address
-    if address in _NAT64:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address
 
 
 def _spelled(host: str) -> str | None:
@@ -267,6 +254,17 @@ async def _excerpt(response: aiohttp.ClientResponse, deadline: float) -> bytes:
         async with asyncio.timeout_at(deadline):
             while piece := await response.content.read(EXCERPT_LIMIT_BYTES - len(taken)):
                 taken += piece
+    return bytes(taken)
+
+
+async def _whole(response: aiohttp.ClientResponse, most_bytes: int) -> bytes | None:
+    if (response.content_length or 0) > most_bytes:
+        return None
+    taken = bytearray()
+    async for piece in response.content.iter_any():
+        taken += piece
+        if len(taken) > most_bytes:
+            return None
     return bytes(taken)
 
 

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     api_key: str = Field("", description="If set, the first start creates exactly this key")
     webhook_allow: str = Field(
         "",
-        description="CIDRs webhooks may reach though private, comma separated; empty: with SQLite loopback, else none",
+        description="CIDRs webhooks and images' addresses may lie in though private, comma separated; empty: with SQLite loopback, else none",
     )
     concurrency: int = Field(0, ge=0, le=4096, description="Jobs one worker holds at once; 0: from the card")
     max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest request body accepted")

@@ -18,12 +18,13 @@ from models.wire.images import image_parts
 _LONGEST_EDGE = 1540  # pixels
 _SQUARE = 28  # pixels a side: a patch of 14, and two by two of them merged
 
-_PNG, _JPEG, _GIF, _RIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"GIF8", b"RIFF"
+_PNG, _JPEG, _GIF, _RIFF, _ICON = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"GIF8", b"RIFF", b"\0\0\1\0"
 _BEGINS = b"\xff"
 """Each of JPEG's markers, and the bytes that may fill the place before one."""
 _FRAMES = frozenset(bytes([marker]) for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC))
 """Markers of a frame, which has the size; those left out mean tables and an extension."""
 _SEGMENTS_MOST = 4096  # before the frame; a colour profile of 16 MB has 255
+_ICONS_MOST = 256
 _BITS_14 = 0x3FFF  # of a width or height in WebP
 
 Size = tuple[int, int]
@@ -58,6 +59,8 @@ def _size(image: bytes) -> Size | None:
         return _pair(image, 6, 2, "little")
     if image.startswith(_RIFF):
         return _webp(image)
+    if image.startswith(_ICON):
+        return _icon(image)
     return _jpeg(image) if image.startswith(_JPEG) else None
 
 
@@ -99,3 +102,10 @@ def _webp(image: bytes) -> Size | None:
         return (bits & _BITS_14) + 1, (bits >> 14 & _BITS_14) + 1
     size = _pair(image, 26, 2, "little") if kind == b"VP8 " else None
     return size and (size[0] & _BITS_14, size[1] & _BITS_14)
+
+
+def _icon(image: bytes) -> Size | None:
+    """The largest of its pictures, which is what Pillow opens; a side of 256 is written as none."""
+    count = min(int.from_bytes(image[4:6], "little"), _ICONS_MOST)
+    sides = [image[at : at + 2] for at in range(6, 6 + 16 * count, 16)]
+    return max(((side[0] or 256, side[1] or 256) for side in sides if len(side) > 1), key=math.prod, default=None)

@@ -72,6 +72,8 @@ def shaped(wanted: Mapping[str, Any]) -> dict[str, Any]:
     is_strict = any(tool["function"].get("strict") for tool in tools)
     if not tools or _wish(wanted) == "none" or not (required or is_strict):
         return {}
+    if (wanted.get("response_format") or {}).get("type") == "structural_tag":  # JSON or calls: `models.wire.shape`
+        return {}
     return {"tool_choice": "auto", "response_format": _grammar(tools, required=required)}
 
 

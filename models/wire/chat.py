@@ -26,6 +26,7 @@ from models.wire.messages import (
     Strict,
     Tool,
 )
+from models.wire.shape import in_json, in_json_or_calls, json_or_calls
 
 CHOICES_MOST = 16
 STOPS_MOST = 16
@@ -176,8 +177,9 @@ class ChatRequest(Strict):
         asked = [name for name, wanted in shapes.items() if wanted]
         if len(asked) > 1:
             raise ValueError(f"{asked[1]}: an answer has one shape, and {asked[0]} gives it one already")
-        if asked and ((self.tools and self.tool_choice != "none") or (self.functions and self.function_call != "none")):
-            raise ValueError(f"{asked[0]}: binds the whole answer, so no tool could be called; set tool_choice to none")
+        tools = self.tools and self.tool_choice != "none"
+        if self.regex and (tools or (self.functions and self.function_call != "none")):
+            raise ValueError("regex: binds the whole answer, so no tool could be called; set tool_choice to none")
         self._check_grammars()
         return self
 
@@ -236,7 +238,16 @@ def engine_parameters(body: Mapping[str, Any]) -> dict[str, Any]:
         kept["response_format"] = {"type": "json_schema", "json_schema": {"name": "guided_json", "schema": schema}}
     if isinstance(choice := kept.get("tool_choice"), Mapping):
         kept["tools"] = _only(kept["tools"], choice["function"]["name"])
-    return kept
+    return kept | _shape_beside_tools(kept)
+
+
+def _shape_beside_tools(kept: dict[str, Any]) -> dict[str, Any]:
+    """JSON is what an answer in words is to be; where a tool must be called, there are none."""
+    if in_json_or_calls(kept):
+        return {"response_format": json_or_calls(kept["response_format"], kept["tools"])}
+    if in_json(kept) and kept.get("tools") and kept["tool_choice"] != "none":
+        return {"response_format": {"type": "text"}}
+    return {}
 
 
 def _only(tools: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
-"""Is an image that was sent one that a model may be shown?  Only images that travel with the request are, as `data:` URLs.
+"""Is an image that was sent one that a model may be shown?  It travels with the request, as a `data:` URL, or lies at an address.
 
-An address would have to be fetched by somebody on our side of the wall, for each attempt anew, and a replay years later would find
-another picture or none.  So addresses are refused in words, and an image is part of the message like its text: byte for byte what
-the engine gets, once in the transcript however often the turn is sent again.
+What lies at an address is fetched once, at the door (`infra.images`), and stands in the message as a `data:` URL from then on: fetched
+for each attempt anew, it would be somebody else's choice what a replay years later is shown.  So an image is part of the message like
+its text: byte for byte what the engine gets, once in the transcript however often the turn is sent again.
 """
 
 import binascii
@@ -18,8 +18,10 @@ _SIGNATURES = {
     "image/jpeg": (b"\xff\xd8\xff", b""),
     "image/gif": (b"GIF8", b""),
     "image/webp": (b"RIFF", b"WEBP"),
+    "image/x-icon": (b"\0\0\1\0", b""),
 }
 """How a file of the kind begins, and what stands 8 bytes in."""
+KINDS = ", ".join(_SIGNATURES)
 _CODE = "unsupported_content_type"
 
 
@@ -40,19 +42,31 @@ def check_images(messages: Sequence[Mapping[str, Any]]) -> None:
         _check(part["image_url"]["url"], f"{where}.image_url.url")
 
 
+def is_address(url: str) -> bool:
+    return url[:8].lower().startswith(("http://", "https://"))
+
+
+def kind_of(image: bytes) -> str | None:
+    """As its first bytes tell."""
+    return next((kind for kind in _SIGNATURES if _is_of(kind, image)), None)
+
+
 def _check(url: str, where: str) -> None:
+    if is_address(url):
+        return
     if not url.startswith("data:"):
-        raise InvalidRequest(
-            "images are not fetched: send it in the request, as data:image/png;base64,...", param=where
-        )
+        raise InvalidRequest("an image is an http(s) address or data:<kind>;base64,<data>", param=where)
     kind, comma, data = url.removeprefix("data:").partition(";base64,")
     if not comma or kind not in _SIGNATURES:
-        kinds = ", ".join(_SIGNATURES)
-        raise InvalidRequest(f"an image is data:<kind>;base64,<data>, of {kinds}", param=where, code=_CODE)
+        raise InvalidRequest(f"an image is data:<kind>;base64,<data>, of {KINDS}", param=where, code=_CODE)
     try:
         image = binascii.a2b_base64(data.encode(), strict_mode=True)
     except (binascii.Error, UnicodeEncodeError):
         raise InvalidRequest("the image is not valid base64", param=where) from None
-    begins, inside = _SIGNATURES[kind]
-    if not (image.startswith(begins) and image[8:].startswith(inside)):
+    if not _is_of(kind, image):
         raise InvalidRequest(f"these are not the bytes of an {kind} file", param=where, code=_CODE)
+
+
+def _is_of(kind: str, image: bytes) -> bool:
+    begins, inside = _SIGNATURES[kind]
+    return image.startswith(begins) and image[8:].startswith(inside)

@@ -37,3 +37,14 @@ def test_an_answer_is_no_longer_than_the_model_says(name):
     with pytest.raises(InvalidRequest) as caught:
         check_abilities(DEMO, {"messages": [USER], name: DEMO.max_output_tokens + 1})
     assert caught.value.param == name
+
+
+def test_json_or_a_call_is_for_a_model_whose_calls_are_known():
+    tool = {"type": "function", "function": {"name": "f"}}
+    body = {"messages": [USER], "tools": [tool], "response_format": {"type": "json_object"}}
+    stranger = DEMO.model_copy(update={"tool_calls": "unknown"})
+    check_abilities(DEMO, body)
+    check_abilities(stranger, body | {"tool_choice": "none"})
+    with pytest.raises(InvalidRequest) as caught:
+        check_abilities(stranger, body)
+    assert caught.value.param == "response_format"

@@ -12,6 +12,8 @@ What it does is scripted by words after a `!`: as last user message, behind the 
     fail_after=N    drops the connection after N tokens
     status=503      answers with this status and an error
     error_event     its queue is full: an error event where a stream was asked for, else 503
+    name=token      what it says before each number
+    together=N      says nothing until N answers are under way
     hang            says nothing until it is aborted or left
     stamp           says the clock (monotonic, ns) in place of words, to measure a token's way
     raw=%5BTOOL     says this text, percent-encoded here, four characters a token
@@ -60,6 +62,8 @@ class Script:
     hang: bool = False
     die: bool = False
     stamp: bool = False
+    name: str = "token"
+    together: int = 0
     raw: str = ""
 
     def read(self, words: str) -> Self:
@@ -74,7 +78,7 @@ class Script:
     def word(self, number: int) -> str:
         if self.raw:
             return self.raw[(number - 1) * RAW : number * RAW]
-        return str(time.monotonic_ns()) if self.stamp else word(number)
+        return str(time.monotonic_ns()) if self.stamp else word(number, self.name)
 
 
 @dataclass(frozen=True)
@@ -110,11 +114,17 @@ class Answer:
             for index, name in enumerate(self.ids)
         ]
         self.due = asyncio.get_running_loop().time() + script.first
-        self.timer = self._later()
         engine.answers.add(self)
+        self.timer = self._later()
 
     def _later(self) -> asyncio.TimerHandle | None:
-        return None if self.script.hang else asyncio.get_running_loop().call_at(self.due, self._step)
+        waits = self.script.hang or len(self.engine.answers) < self.script.together
+        return None if waits else asyncio.get_running_loop().call_at(self.due, self._step)
+
+    def come_together(self) -> None:
+        """Nobody is waited for any more."""
+        self.script = replace(self.script, together=0)
+        self.timer = self.timer or self._later()
 
     def _step(self) -> None:
         stop = self.last if self.breaks_at is None else min(self.last, self.breaks_at)
@@ -323,6 +333,9 @@ class FakeEngine:
             self.die()
         else:
             link.answer = Answer(self, link, body, script)
+            if 0 < script.together <= len(self.answers):
+                for answer in self.answers:
+                    answer.come_together()
         return self.changed()
 
     def tokenize(self, link: Link, body: dict[str, Any], _: object) -> None:
@@ -377,8 +390,8 @@ class FakeEngine:
             link.reply(408, self.state())
 
 
-def word(number: int) -> str:
-    return f" token {number}" if number > 1 else "token 1"
+def word(number: int, name: str = "token") -> str:
+    return f" {name} {number}" if number > 1 else f"{name} 1"
 
 
 def _ids_said(body: dict[str, Any]) -> int:

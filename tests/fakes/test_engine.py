@@ -207,3 +207,13 @@ def test_as_a_process_it_tells_what_it_sees():
         with pytest.raises(OSError):
             get(CHAT, json.dumps(ask("!die")).encode())
         assert process.wait(WAIT_S) == 1
+
+
+async def test_answers_that_begin_together_have_names_of_their_own(engine, sdk):
+    scripts = [f"!tokens=3 together=3 name={name}" for name in ("a", "b", "c")]
+    first = [asyncio.create_task(sdk.chat.completions.create(**ask(words))) for words in scripts[:2]]
+    await engine.until(lambda: engine.running == 2)
+    assert engine.tokens == 0
+    answers = await asyncio.gather(*first, sdk.chat.completions.create(**ask(scripts[2])))
+    said = [answer.choices[0].message.content for answer in answers]
+    assert said == ["a 1 a 2 a 3", "b 1 b 2 b 3", "c 1 c 2 c 3"]

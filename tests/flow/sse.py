@@ -29,6 +29,13 @@ def events(response: httpx2.Response) -> Iterator[Event]:
     assert not rest, f"the stream broke off within an event: {rest!r}"
 
 
+def events_in(body: str) -> list[Event]:
+    """Of a stream that was read whole."""
+    *blocks, rest = body.split("\n\n")
+    assert not rest, f"the stream broke off within an event: {rest!r}"
+    return [_event(block) for block in blocks if not block.startswith(":")]
+
+
 def text_of(stream: Iterable[Event]) -> str:
     """What the first choice says, put together from its chunks; `event: restart` voids what came before."""
     text = ""

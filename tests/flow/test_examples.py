@@ -1,8 +1,6 @@
 """Do the scripts in `examples/` do what they show?  The demo's steps, on the stack of the tests instead of one of their own."""
 
 import importlib
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -43,8 +41,3 @@ def test_what_may_go_wrong_names_a_log(demo, tmp_path, monkeypatch, capsys) -> N
     told = capsys.readouterr().out
     assert "it was [so]" in told
     assert "the worker's last words" in told
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="no Node here")
-def test_the_script_for_node_is_sound() -> None:
-    subprocess.run(("node", "--check", EXAMPLES / "chat.mjs"), check=True, timeout=20)

@@ -3,11 +3,13 @@
 import base64
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.flow.engine import Engine
-from tests.flow.stack import Stack
+from tests.fakes.receiver import HANG, Reply
+from tests.flow.engine import Engine, tokens
+from tests.flow.stack import Stack, until
 
 MODEL = "mistral-small-3.1-24b-instruct-2503"
 BYTES = 600_000
@@ -43,17 +45,62 @@ def test_an_image_reaches_the_engine_as_it_was_sent_and_is_kept_once(seeing):
     assert seeing.listed("/v1/conversations")[0]["title"] == "(image)"
 
 
+def look(url):
+    content = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
+    return [{"role": "user", "content": content}]
+
+
+def test_an_image_is_fetched_once_at_the_door_and_replayed_from_there(seeing, hooks):
+    hooks.script(Reply(200, PICTURE), Reply(200, PICTURE), Reply(404))
+    job = seeing.ended(seeing.http.post("/v1/jobs", json={"messages": look(hooks.url)}).json()["id"])
+    assert seeing.engine.requests()[-1]["messages"] == look(URL)
+    said = {"role": "assistant", "content": job["result"]["choices"][0]["message"]["content"]}
+    again = [*look(hooks.url), said, {"role": "user", "content": "Sure?"}]
+    second = seeing.http.post("/v1/chat/completions", json={"messages": again, "stream": True})
+    assert second.text.endswith("data: [DONE]\n\n")
+    assert seeing.engine.requests()[-1]["messages"][0] == look(URL)[0]
+    assert {row["conversation_id"] for row in seeing.listed("/v1/jobs")[:2]} == {job["conversation_id"]}
+    replay = seeing.http.post("/v1/replays", json={"source_request_id": job["id"]}).json()["id"]
+    until(lambda: seeing.http.get(f"/v1/replays/{replay}").json()["verdict"] == "identical", 30)
+    assert seeing.engine.requests()[-1]["messages"] == look(URL)
+    assert [sent.method for sent in hooks.seen] == ["GET", "GET"]
+    gone = seeing.http.post("/v1/jobs", json={"messages": look(hooks.url)})
+    assert (gone.status_code, gone.json()["error"]["code"]) == (400, "invalid_image_url")
+
+
+def test_a_model_that_only_reads_asks_for_nothing(tram, hooks):
+    answer = tram.http.post("/v1/chat/completions", json={"messages": look(hooks.url)})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "unsupported_content_type")
+    assert error["param"] == "messages[0].content[1]"
+    assert hooks.seen == []
+
+
+def test_other_requests_do_not_wait_for_a_slow_picture(seeing, hooks):
+    hooks.script(HANG)
+    with ThreadPoolExecutor(1) as other:
+        slow = other.submit(seeing.http.post, "/v1/jobs", json={"messages": look(hooks.url)})
+        hooks.sent(1)
+        assert seeing.chat("!tokens=3")["choices"][0]["message"]["content"] == tokens(3)
+        assert not slow.done()
+        hooks.down()
+        answer = slow.result(30)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "the image cannot be fetched from here")
+    hooks.up()
+
+
 @pytest.mark.parametrize(
     ("url", "code"),
     [
-        ("https://example.com/a.png", "invalid_request"),
-        ("http://169.254.169.254/latest/meta-data", "invalid_request"),
+        ("http://169.254.169.254/latest/meta-data", "invalid_image_url"),
+        ("https://10.0.0.1/a.png", "invalid_image_url"),
+        ("file:///etc/passwd", "invalid_request"),
         ("data:image/svg+xml;base64,AAAA", "unsupported_content_type"),
         ("data:image/png;base64,AAAA", "unsupported_content_type"),
         ("data:image/png;base64,A", "invalid_request"),
     ],
 )
-def test_what_the_engine_would_have_to_fetch_or_cannot_read_never_gets_there(seeing, url, code):
+def test_what_may_not_be_fetched_or_cannot_be_read_never_gets_there(seeing, url, code):
     seen = seeing.engine.state()["seen"]
     part = {"type": "image_url", "image_url": {"url": url}}
     answer = seeing.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": [part]}]})

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra import outbound
-from infra.outbound import Reason, Unreachable, check_url, permitted
+from infra import addresses
+from infra.addresses import permitted
+from infra.outbound import Reason, Unreachable, check_url
 from models.errors import InvalidRequest
 from tests.fakes.receiver import Reply
 from tests.infra.conftest import LOOPBACK, calling, reason_of
@@ -69,7 +70,7 @@ def test_addresses_that_strangers_may_name(address):
 @given(st.ip_addresses())
 @settings(deadline=None)
 def test_no_address_is_permitted_that_python_calls_anything_but_global(address):
-    inner = outbound._unwrapped(address)
+    inner = addresses._unwrapped(address)
     if permitted(str(address)):
         assert inner.is_global
 

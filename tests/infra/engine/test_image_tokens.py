@@ -93,6 +93,21 @@ def test_a_file_that_breaks_off_is_named(kind, enough):
         assert caught.value.param == "messages[1].content[2].image_url.url"
 
 
+@pytest.mark.parametrize("sides", [(16,), (16, 48, 32), (256,), (64, 128)])
+def test_an_icon_is_as_large_as_its_largest_picture(sides):
+    file = io.BytesIO()
+    Image.new("RGBA", (256, 256)).save(file, "ico", sizes=[(side, side) for side in sides])
+    icon = file.getvalue()
+    assert Image.open(io.BytesIO(icon)).size == (max(sides),) * 2, "so Pillow, by which SGLang reads it, opens it"
+    assert counted(icon) == [image_tokens(max(sides), max(sides))]
+
+
+def test_an_icon_without_a_picture_is_named():
+    for icon in (b"\0\0\1\0", b"\0\0\1\0\0\0", b"\0\0\1\0\xff\xff\x10"):
+        with pytest.raises(InvalidRequest):
+            counted(icon)
+
+
 def test_a_side_of_nothing_is_named():
     whole = written("gif", (300, 57))
     with pytest.raises(InvalidRequest):

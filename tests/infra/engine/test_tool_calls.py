@@ -6,6 +6,7 @@ import json
 import pytest
 
 from infra.engine.tool_calls import CallReader, reader_for, shaped
+from models.wire.chat import engine_parameters
 from models.wire.stream import Answer
 
 FIRST = ("weather", {"city": "Köln"})
@@ -240,3 +241,10 @@ def test_what_is_strict_or_required_is_a_matter_of_grammar(wanted, required):
     schemas = [tag["content"]["json_schema"] for tag in form["tags"][0]["content"]["tags"]]
     functions = [tool["function"] for tool in wanted["tools"]]
     assert schemas == [each["parameters"] if each.get("strict") else {"type": "object"} for each in functions]
+
+
+def test_what_is_json_or_calls_already_is_left_so():
+    tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {"type": "object"}}}
+    either = engine_parameters({"tools": [tool], "response_format": {"type": "json_object"}})
+    assert shaped({"tools": [tool]})["response_format"]["format"]["type"] == "triggered_tags"
+    assert shaped(either) == {}

@@ -5,13 +5,14 @@ import base64
 import pytest
 
 from models.errors import InvalidRequest
-from models.wire.images import IMAGES_MOST, check_images, image_parts
+from models.wire.images import IMAGES_MOST, check_images, image_parts, is_address, kind_of
 
 FILES = {
     "png": b"\x89PNG\r\n\x1a\n\0\0",
     "jpeg": b"\xff\xd8\xff\xe0",
     "gif": b"GIF89a",
     "webp": b"RIFF\0\0\0\0WEBPVP8 ",
+    "x-icon": b"\0\0\1\0\1\0",
 }
 TEXT = {"type": "text", "text": "What is this?"}
 WHERE = "messages[1].content[1].image_url.url"
@@ -38,12 +39,10 @@ def test_what_comes_whole_is_taken(kind):
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("https://example.com/a.png", "not fetched"),
-        ("http://169.254.169.254/latest", "not fetched"),
-        ("file:///etc/passwd", "not fetched"),
-        ("/etc/passwd", "not fetched"),
-        ("", "not fetched"),
-        ("DATA:image/png;base64,AAAA", "not fetched"),
+        ("file:///etc/passwd", "an http(s) address"),
+        ("/etc/passwd", "an http(s) address"),
+        ("", "an http(s) address"),
+        ("DATA:image/png;base64,AAAA", "an http(s) address"),
         ("data:image/png,AAAA", "data:<kind>"),
         ("data:;base64,AAAA", "data:<kind>"),
         ("data:image/svg+xml;base64,AAAA", "image/webp"),
@@ -63,6 +62,18 @@ def test_what_is_none_is_named(address, words):
     assert caught.value.param == WHERE
     assert words in caught.value.message
     assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize("address", ["https://example.com/a.png", "HTTP://169.254.169.254/latest"])
+def test_an_address_is_somebody_elses_to_judge(address):
+    assert is_address(address)
+    check_images(asked(address))
+    assert not is_address(url("png"))
+
+
+def test_a_pictures_kind_is_told_by_how_it_begins():
+    assert {kind_of(data) for data in FILES.values()} == {f"image/{kind}" for kind in FILES}
+    assert kind_of(b"<svg/>") is None
 
 
 def test_there_is_an_end_to_how_many():
