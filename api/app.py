@@ -19,7 +19,7 @@ from api import errors
 from api.deps import State
 from api.fleet import Fleet
 from api.middleware import RequestId
-from api.routes import chat, completions, conversations, health, jobs, models, replays, webhooks
+from api.routes import chat, completions, conversations, health, jobs, models, native, replays, texts, webhooks
 from infra import stores
 from infra.engine.server import default_card, device
 from infra.engine.tokenizer import counter_for
@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Exception, _unknown)
-    for routes in (chat, completions, jobs, conversations, replays, webhooks, models, health):
+    for routes in (chat, completions, texts, native, jobs, conversations, replays, webhooks, models, health):
         app.include_router(routes.router)
     return app
 
@@ -89,23 +89,25 @@ def _load_counters() -> None:
         counter_for(card)
 
 
-async def _not_valid(_: Request, error: Exception) -> Response:
+async def _not_valid(request: Request, error: Exception) -> Response:
     """A query or path parameter of the wrong kind; bodies are validated by their routes."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     param = str(first["loc"][-1])
-    return errors.respond(InvalidRequest(f"{param}: {first['msg']}", param=param))
+    return errors.respond(request, InvalidRequest(f"{param}: {first['msg']}", param=param))
 
 
-async def _not_routed(_: Request, error: Exception) -> Response:
+async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:  # noqa: PLR2004
-        return errors.respond(NotFound("there is no such endpoint", code="unknown_endpoint"))
-    answer = errors.respond(InvalidRequest(str(error.detail), code="method_not_allowed"))
+        return errors.respond(request, NotFound("there is no such endpoint", code="unknown_endpoint"))
+    answer = errors.respond(request, InvalidRequest(str(error.detail), code="method_not_allowed"))
     answer.status_code = error.status_code
     return answer
 
 
-async def _unknown(_: Request, error: Exception) -> Response:
+async def _unknown(request: Request, error: Exception) -> Response:
     log.error("a request broke", exc_info=error)
-    return errors.respond(TramError("something broke on our side; the server's log has it under this request id"))
+    return errors.respond(
+        request, TramError("something broke on our side; the server's log has it under this request id")
+    )

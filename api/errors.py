@@ -1,4 +1,5 @@
-"""Which status and type does an error have on the wire?  One table, and OpenAI's envelope with all four keys.
+"""Which status and type does an error have on the wire?  One table, and OpenAI's envelope with all four keys; at Cloudflare's
+addresses Cloudflare's, with its number where it has one (source: Workers AI's list of errors), else with the status.
 
 The text of an exception that is not ours never leaves: the caller gets the request id, the log gets the rest.
 """
@@ -40,6 +41,20 @@ RETRY_AFTER_S = 5
 """What a 503 advises: a worker's restart takes about this long."""
 
 
+_NATIVE_PATH = "/ai/run/"
+_NATIVE_CODES: dict[type[errors.TramError], int] = {
+    errors.InvalidRequest: 5004,
+    errors.TooLarge: 3006,
+    errors.Unauthenticated: 10000,
+    errors.Expired: 3007,
+    errors.Cancelled: 3008,
+    errors.QueueFull: 3040,
+    errors.Unavailable: 3040,
+    errors.EngineBusy: 3040,
+}
+_NO_SUCH_MODEL = 5007
+
+
 def wire_of(error: errors.TramError) -> Wire:
     return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
 
@@ -55,11 +70,20 @@ def envelope(error: errors.TramError) -> dict[str, Any]:
     }
 
 
-def respond(error: errors.TramError) -> Response:
+def native_envelope(error: errors.TramError) -> dict[str, Any]:
+    return {"result": None, "success": False, "errors": native_errors(error), "messages": []}
+
+
+def native_errors(error: errors.TramError) -> list[dict[str, Any]]:
+    numbers = (_NATIVE_CODES[kind] for kind in type(error).__mro__ if kind in _NATIVE_CODES)
+    number = _NO_SUCH_MODEL if error.own_code == "model_not_found" else next(numbers, wire_of(error).status)
+    return [{"code": number, "message": error.message}]
+
+
+def respond(request: Request, error: errors.TramError) -> Response:
     wire = wire_of(error)
-    return Response(
-        orjson.dumps(envelope(error)), wire.status, headers=_advice(error, wire), media_type="application/json"
-    )
+    told = native_envelope(error) if _NATIVE_PATH in request.scope["path"] else envelope(error)
+    return Response(orjson.dumps(told), wire.status, headers=_advice(error, wire), media_type="application/json")
 
 
 def _advice(error: errors.TramError, wire: Wire) -> dict[str, str]:
@@ -73,6 +97,6 @@ def _advice(error: errors.TramError, wire: Wire) -> dict[str, str]:
     return {}
 
 
-async def handle(_: Request, error: Exception) -> Response:
+async def handle(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.TramError)
-    return respond(error)
+    return respond(request, error)

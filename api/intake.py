@@ -5,8 +5,9 @@ outbox: publishing only makes it quick.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from sqlalchemy.orm import Session
 from api.deps import State, now_ms
 from api.served import served, staffed
 from infra.broker import TaskName
-from infra.engine.tokenizer import counter_for
+from infra.engine.tokenizer import PromptCounter, counter_for
 from infra.outbound import check_url
 from infra.telemetry import JOBS_ACCEPTED
 from models import idempotency, ids, jobs, transcripts
@@ -36,9 +37,12 @@ _NOT_PARAMETERS = NOT_FOR_THE_ENGINE - {
     "stream_options",
     "service_tier",
 }  # a worker frames its chunks by these
+_LIMITS = {"max_tokens", "max_completion_tokens"}
 _BY_CAPABILITY = ("regex", "continue_final_message")  # an engine of another make would leave them out without a word
 LONGEST_DEADLINE_S = 7 * 86_400
 """A job that may wait longer than a week is a mistake of units (milliseconds, most likely)."""
+RAW_TOKENS = 16
+"""How long what follows a raw prompt may get where nobody says: as with OpenAI's completions, since no template ends it."""
 COUNT_FROM_CHARACTERS = 2_000
 """Shorter prompts fit every card: a token has at least one byte."""
 
@@ -77,6 +81,37 @@ async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door,
             return Accepted(known, again=True)
     publish(state, [job])
     return Accepted(job.id)
+
+
+async def accept_all(
+    state: State, caller: Caller, chats: Sequence[Callable[[], dict[str, Any]]], key: str | None = None
+) -> Accepted:
+    """Jobs of one series, all or none, for whom nobody waits; the first stands for them.  Raises as `accept` does."""
+    bodies, new = [], []
+    for number, name in enumerate(ids.series("job", len(chats))):
+        with _within(f"requests[{number}]"):
+            bodies.append(chats[number]())
+            new.append(replace(await prepare(state, caller, bodies[-1], Door.JOB), id=name))
+    if key is None:
+        await state.database.write(partial(jobs.submit, jobs=new))
+    else:
+        asked = idempotency.digest(Door.JOB, {"requests": bodies})
+        verb = partial(idempotency.submit_all_once, new=new, key=key, digest_of=asked, now_ms=new[0].created_ms)
+        known = await state.database.write(verb)
+        if known != new[0].id:
+            return Accepted(known, again=True)
+    publish(state, new)
+    return Accepted(new[0].id)
+
+
+@contextmanager
+def _within(place: str) -> Iterator[None]:
+    """What is wrong with one of several requests is told with its place among them."""
+    try:
+        yield
+    except InvalidRequest as error:
+        param = place if error.param is None else f"{place}.{error.param}"
+        raise type(error)(f"{place}: {error.message}", param=param, code=error.own_code) from None
 
 
 async def prepare(
@@ -137,6 +172,8 @@ def _as_system(message: dict[str, Any]) -> dict[str, Any]:
 def _parameters(card: Card, body: dict[str, Any]) -> dict[str, Any]:
     """What was asked for, and the card's word where the request is silent: a replay needs both."""
     asked = {key: value for key, value in body.items() if key not in _NOT_PARAMETERS and value is not None}
+    if body.get("raw") and asked.keys().isdisjoint(_LIMITS):
+        asked["max_tokens"] = RAW_TOKENS
     return card.sampling.model_dump() | asked | {"service_tier": tier_of(body).value}
 
 
@@ -149,7 +186,7 @@ def check_abilities(card: Card, body: dict[str, Any]) -> None:
     for name in _BY_CAPABILITY:
         if body.get(name) and name not in card.capabilities:
             raise InvalidRequest(f"{name}: {card.id} cannot do that", param=name, code="unsupported_parameter")
-    for name in ("max_tokens", "max_completion_tokens"):
+    for name in sorted(_LIMITS):
         if (body.get(name) or 0) > card.max_output_tokens:
             raise InvalidRequest(f"{name}: {card.id} answers with at most {card.max_output_tokens} tokens", param=name)
 
@@ -161,14 +198,20 @@ async def _fits(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]
     counter = counter_for(card)
     if counter is None:
         return
-    count = partial(counter.count, continue_final_message=body.get("continue_final_message") is True)
-    tokens = await asyncio.to_thread(count, messages, body.get("tools"), body.get("tool_choice"))
+    tokens = await asyncio.to_thread(_count, counter, messages, body)
     if tokens >= card.context_tokens:
         raise ContextLengthExceeded(
             f"this model's maximum context length is {card.context_tokens} tokens, "
             f"but the messages have {tokens} tokens; shorten them",
             param="messages",
         )
+
+
+def _count(counter: PromptCounter, messages: list[dict[str, Any]], body: dict[str, Any]) -> int:
+    if body.get("raw"):
+        return counter.count_text(messages[0]["content"])
+    begun = body.get("continue_final_message") is True
+    return counter.count(messages, body.get("tools"), body.get("tool_choice"), continue_final_message=begun)
 
 
 def _owned(session: Session, account_id: str, conversation_id: str) -> None:

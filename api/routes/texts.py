@@ -1,0 +1,23 @@
+"""POST /v1/completions: a prompt without a chat template, completed; OpenAI's older door, which harnesses for evals still use."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.deps import body_of, caller_of, key_of, state_of
+from api.dialects import TEXT
+from api.held import answer, by_prompt
+from api.intake import accept
+from models.tables.jobs import Door
+from models.wire.texts import chat_of
+
+router = APIRouter()
+
+
+@router.post("/v1/completions", summary="Complete a text")
+async def create_completion(request: Request) -> Response:
+    state, caller, key = state_of(request), await caller_of(request), key_of(request)
+    body = await body_of(request)
+    with by_prompt(body):
+        accepted = await accept(state, caller, chat_of(body), Door.CHAT, key)
+    stream, stays = bool(body.get("stream")), key is not None
+    return await answer(request, state, caller, accepted, TEXT, stream=stream, stays=stays)
