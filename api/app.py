@@ -26,7 +26,7 @@ from infra.engine.tokenizer import counter_for
 from infra.settings import Settings
 from infra.telemetry import FleetMetrics, set_up_logging
 from infra.token_stream import TokenReader
-from models.cards.card import catalogue, named
+from models.cards.card import named
 from models.errors import InvalidRequest, NotFound, TramError
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def opened(settings: Settings) -> AsyncIterator[State]:
     """Everything a route may use; closed in the reverse order, whatever happens."""
     own_card = named(settings.model) if settings.model else None
-    await asyncio.to_thread(_load_counters)
+    spare_card = default_card(device())
+    # Before the first request: a tokenizer takes longer to load than a caller would like to wait.
+    await asyncio.to_thread(counter_for, own_card or spare_card)
     async with stores.opened(**settings.stores) as held, AsyncExitStack() as stack:
         reader, fleet = TokenReader(held.redis), Fleet(held.redis)
         for part in (reader, fleet):
@@ -79,14 +81,8 @@ async def opened(settings: Settings) -> AsyncIterator[State]:
             objects=held.objects,
             fleet=fleet,
             own_card=own_card,
-            spare_card=default_card(device()),
+            spare_card=spare_card,
         )
-
-
-def _load_counters() -> None:
-    """Before the first request: a tokenizer takes longer to load than a caller would like to wait."""
-    for card in catalogue().values():
-        counter_for(card)
 
 
 async def _not_valid(request: Request, error: Exception) -> Response:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from api.deps import State, now_ms
 from api.served import served, staffed
 from infra.broker import TaskName
-from infra.engine.tokenizer import PromptCounter, counter_for
+from infra.engine.tokenizer import counter_for
 from infra.outbound import check_url
 from infra.telemetry import JOBS_ACCEPTED
 from models import idempotency, ids, jobs, transcripts
@@ -195,11 +195,8 @@ async def _fits(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]
     """Over-long prompts are refused before they queue, where the card's tokenizer is at hand."""
     if sum(len(str(message.get("content"))) for message in messages) < COUNT_FROM_CHARACTERS:
         return
-    counter = counter_for(card)
-    if counter is None:
-        return
-    tokens = await asyncio.to_thread(_count, counter, messages, body)
-    if tokens >= card.context_tokens:
+    tokens = await asyncio.to_thread(_tokens, card, messages, body)
+    if tokens is not None and tokens >= card.context_tokens:
         raise ContextLengthExceeded(
             f"this model's maximum context length is {card.context_tokens} tokens, "
             f"but the messages have {tokens} tokens; shorten them",
@@ -207,7 +204,11 @@ async def _fits(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]
         )
 
 
-def _count(counter: PromptCounter, messages: list[dict[str, Any]], body: dict[str, Any]) -> int:
+def _tokens(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) -> int | None:
+    """For a thread: the first count of a card may have to load its tokenizer.  None: there is none at hand."""
+    counter = counter_for(card)
+    if counter is None:
+        return None
     if body.get("raw"):
         return counter.count_text(messages[0]["content"])
     begun = body.get("continue_final_message") is True

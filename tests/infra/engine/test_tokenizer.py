@@ -6,7 +6,6 @@ hundred that are made up to be awkward.
 
 import asyncio
 import json
-import random
 from pathlib import Path
 
 import aiohttp
@@ -16,8 +15,10 @@ from infra.engine import tokenizer
 from infra.engine.tokenizer import counter_for
 from models.cards.card import catalogue
 from models.errors import InvalidRequest
+from tests.infra.engine.awkward import Awkward, user
 
 DEMO = catalogue()["tram-demo"]
+MISTRAL = catalogue()["mistral-small-24b-instruct-2501-awq"]
 COUNTER = counter_for(DEMO)
 DIALOGUES = Path(tokenizer.__file__).parent / "cpu" / "training" / "dialogues.jsonl"
 ALL_S = 100.0
@@ -32,10 +33,6 @@ CALL_SHOWN = (
     '<s>[INST]a[/INST][TOOL_CALLS] [{"name": "f", "arguments": {"x": "é", "n": 100.0}, "id": "c1"}]</s>'
     '[TOOL_RESULTS]{"content": "7", "call_id": "c1"}[/TOOL_RESULTS]'
 )
-
-
-def user(content):
-    return {"role": "user", "content": content}
 
 
 def called(arguments, **more):
@@ -85,6 +82,18 @@ def test_a_prompt_reads_as_the_template_says(messages, options, text):
     assert COUNTER.count(messages, **options) != COUNTER.count_text(text + " and more")
 
 
+@pytest.mark.parametrize("words", ["a few  words\n", "Wort's 12 [INST] x", "日本語 x 日本語 ", "x </s>"])
+@pytest.mark.parametrize("counter", [COUNTER, counter_for(MISTRAL)], ids=["demo", "mistral"])
+def test_a_long_text_counts_as_in_one_piece(counter, words):
+    text = words * 20_000
+    assert len(list(tokenizer._parts(text))) > 1
+    assert counter.count_text(text) == len(counter._tokenizer.encode(text))
+
+
+def test_a_text_without_a_border_stays_whole():
+    assert list(tokenizer._parts("nospace" * 20_000)) == ["nospace" * 20_000]
+
+
 def test_a_control_token_is_one_token():
     assert COUNTER.count_text("<s>[INST][/INST]</s>") == 4
 
@@ -96,9 +105,11 @@ def test_arguments_that_are_no_object_are_named(arguments):
     assert caught.value.param == "messages[1].tool_calls[0].function.arguments"
 
 
-def test_only_packaged_tokenizers_count():
+def test_a_card_has_one_counter_and_a_strangers_model_none():
     assert counter_for(DEMO) is COUNTER
-    assert counter_for(catalogue()["mistral-small-24b-instruct-2501-awq"]) is None
+    stranger = DEMO.model_copy(update={"weights": "somebody/some-model"})
+    assert counter_for(stranger) is None
+    assert counter_for(stranger.model_copy(update={"chat_template": "another.jinja"})) is None
 
 
 def known():
@@ -108,79 +119,6 @@ def known():
         tools = {"tools": dialogue["tools"]} if dialogue.get("tools") else {}
         for end in range(1, len(dialogue["messages"]) + 1):
             yield {"messages": dialogue["messages"][:end], **tools}
-
-
-class Awkward:
-    """Requests that mix all that a template has to deal with."""
-
-    words = (
-        "the",
-        "Paris",
-        "[INST]",
-        "</s>",
-        "<s>",
-        "[TOOL_CALLS]",
-        "🎉",
-        "Grüß",
-        "日本語",
-        "\n\n",
-        " ",
-        "e\u0301",
-        '{"a": 1}',
-        "\u200b",
-    )
-
-    def __init__(self, seed):
-        self.dice = random.Random(seed)
-
-    def text(self, most=40):
-        return " ".join(self.dice.choice(self.words) for _ in range(self.dice.randint(0, most)))
-
-    def content(self):
-        parts = [{"type": "text", "text": self.text()} for _ in range(self.dice.randint(1, 3))]
-        return self.dice.choice([self.text(), parts])
-
-    def calls(self):
-        ids = [f"call_{self.dice.getrandbits(40):x}" for _ in range(self.dice.randint(1, 3))]
-        functions = [{"name": f"f{n}", "arguments": self.arguments()} for n in range(len(ids))]
-        calls = [
-            {"id": id_, "type": "function", "function": function} for id_, function in zip(ids, functions, strict=True)
-        ]
-        yield {"role": "assistant", "content": self.dice.choice([None, "", self.text()]), "tool_calls": calls}
-        for id_ in self.dice.sample(ids, len(ids)):
-            yield {"role": "tool", "tool_call_id": id_, "content": self.content()}
-
-    def arguments(self):
-        value = {"ä": self.text(3), "n": self.dice.choice([1, 1.5, 1e30, None, True, [1, {"b": []}]])}
-        return json.dumps(value, ensure_ascii=self.dice.random() < 0.5, indent=self.dice.choice([None, 2]))
-
-    def tool(self, number):
-        properties = {"ä": {"type": ["string", "null"], "enum": ["x", None]}, "n": {"type": "number", "default": 1.50}}
-        fields = {
-            "description": self.text(5),
-            "parameters": {"type": "object", "properties": properties},
-            "strict": False,
-        }
-        kept = self.dice.sample(sorted(fields), self.dice.randint(0, len(fields)))
-        return {
-            "type": "function",
-            "function": {name: {"name": f"f{number}", **fields}[name] for name in [*kept, "name"]},
-        }
-
-    def turns(self):
-        if self.dice.random() < 0.5:
-            yield {"role": "system", "content": self.content()}
-        for _ in range(self.dice.randint(1, 3)):
-            yield user(self.content())
-            yield from self.dice.choice([[], [{"role": "assistant", "content": self.content()}], list(self.calls())])
-
-    def request(self):
-        request = {"messages": list(self.turns()), "continue_final_message": self.dice.random() < 0.5}
-        if self.dice.random() < 0.6:
-            named = {"type": "function", "function": {"name": "f0"}}
-            request["tools"] = [self.tool(number) for number in range(self.dice.randint(1, 3))]
-            request["tool_choice"] = self.dice.choice(["auto", "none", "required", named])
-        return request
 
 
 @pytest.mark.engine
