@@ -17,7 +17,8 @@ router = APIRouter()
 async def create_completion(request: Request) -> Response:
     state, caller, key = state_of(request), await caller_of(request), key_of(request)
     body = await body_of(request)
+    chat = chat_of(body)
     with by_prompt(body):
-        accepted = await accept(state, caller, chat_of(body), Door.CHAT, key)
+        accepted = await accept(state, caller, chat, Door.CHAT, key)
     stream, stays = bool(body.get("stream")), key is not None
     return await answer(request, state, caller, accepted, TEXT, stream=stream, stays=stays)

@@ -19,6 +19,7 @@ from models.wire.messages import MESSAGES_MOST, TOOLS_MOST, AssistantMessage, Me
 CHOICES_MOST = 16
 STOPS_MOST = 16
 METADATA_MOST = 16
+METADATA_CHARACTERS = 512
 BIASES_MOST = 300
 """As with OpenAI."""
 TIERS = {name: Tier(name) for name in Tier} | {
@@ -34,7 +35,8 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=METADATA_MOST)
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=METADATA_CHARACTERS)]],
+    Field(max_length=METADATA_MOST),
 ]
 
 

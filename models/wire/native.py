@@ -11,6 +11,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.ids import SERIES_MOST
+from models.wire.chat import METADATA_CHARACTERS, Metadata
 from models.wire.messages import TOOLS_MOST, Function
 from models.wire.problems import explain
 from models.wire.stream import Answer
@@ -18,7 +19,6 @@ from models.wire.texts import refuse
 
 MAX_TOKENS = 256
 """Cloudflare's, where the request does not say."""
-REFERENCE_CHARACTERS = 512
 REFERENCE = "external_reference"
 """Under this name a batch's job keeps its caller's reference in its metadata."""
 _NO_PLACE = frozenset({"model", "n", "logprobs", "top_logprobs", "stream_options", "background"})
@@ -66,7 +66,8 @@ class Referred(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    external_reference: Annotated[str, Field(max_length=REFERENCE_CHARACTERS)] | None = None
+    external_reference: Annotated[str, Field(max_length=METADATA_CHARACTERS)] | None = None
+    metadata: Metadata | None = None
 
 
 def chat_of(body: Mapping[str, Any], model: str) -> dict[str, Any]:
