@@ -207,3 +207,12 @@ def test_as_a_process_it_tells_what_it_sees():
         with pytest.raises(OSError):
             get(CHAT, json.dumps(ask("!die")).encode())
         assert process.wait(WAIT_S) == 1
+
+
+async def test_it_completes_texts_as_the_sdk_takes_them(sdk):
+    fields = {"model": "tiny", "prompt": "!tokens=3"}
+    stream = await sdk.completions.create(**fields, stream=True, stream_options={"include_usage": True})
+    *said, last = [chunk async for chunk in stream]
+    assert "".join(chunk.choices[0].text for chunk in said) == "token 1 token 2 token 3"
+    assert [chunk.choices[0].finish_reason for chunk in said] == [None, None, None, "stop"]
+    assert (last.object, last.choices, last.usage.completion_tokens) == ("text_completion", [], 3)
