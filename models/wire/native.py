@@ -21,7 +21,7 @@ MAX_TOKENS = 256
 """Cloudflare's, where the request does not say."""
 REFERENCE = "external_reference"
 """Under this name a batch's job keeps its caller's reference in its metadata."""
-_NO_PLACE = frozenset({"model", "n", "logprobs", "top_logprobs", "stream_options", "background"})
+_NO_PLACE = frozenset({"model", "n", "logprobs", "top_logprobs", "stream_options", "background", "function_call"})
 _Model = TypeVar("_Model", bound=BaseModel)
 
 

@@ -17,7 +17,7 @@ MAX_TOKENS = 16
 """As with OpenAI, where the request does not say."""
 _CHATS_OWN = frozenset(
     {"messages", "tools", "tool_choice", "parallel_tool_calls", "top_logprobs", "max_completion_tokens", "modalities"}
-    | {"continue_final_message", "background"}
+    | {"functions", "function_call", "continue_final_message", "background"}
 )
 _AHEAD_CHARACTERS = 32
 """How far behind its place a token's text is looked for; longer tokens are rare, and only their offset is less exact."""

@@ -65,6 +65,7 @@ COMMON = [
     ({"webhook_url": "https://example.com/"}, "webhook_url"),
     ({"service_tier": "gold"}, "service_tier"),
     ({"background": True}, "background"),
+    ({"function_call": "auto"}, "function_call"),
 ]
 OF_TEXTS = [
     ({"prompt": None}, "prompt"),
@@ -85,6 +86,7 @@ OF_TEXTS = [
     ({"echo": True, "raw": False}, "echo"),
     ({"tools": [{"type": "function", "function": FUNCTION}]}, "tools"),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"functions": [FUNCTION]}, "functions"),
 ]
 OF_NATIVE = [
     ({"prompt": None}, "prompt"),
