@@ -23,11 +23,21 @@ from infra.settings import Settings
 
 pytest_plugins = ["tests.plugins.databases", "tests.plugins.scheduling"]
 
-START_S = 100.0  # 12 s on idle cores, 50 s on crowded ones
+START_S = 240.0  # 12 s on idle cores; others may start at the same time, and need the same cores
+ENGINE_TEST_S = 400.0
+"""For a test on the real engine: the first one pays for its start."""
 PAUSE_S = 0.2
 END_S = 10.0
 
 _keepers: list[subprocess.Popen[bytes]] = []  # one may outlive the tests of the worker that started it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("engine"):
+            given = item.get_closest_marker("timeout")
+            least = max(ENGINE_TEST_S, given.args[0] if given else 0)
+            item.add_marker(pytest.mark.timeout(least), append=False)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from infra.engine.tool_calls import ToolCallMender
+from infra.engine.tool_calls import reader_for
 from infra.token_stream import NOTHING, Counts, Entry, Fenced, take_over
 from models.errors import Cancelled, EngineBusy, EngineError, EngineLost, Expired, Interrupted, TramError, Unavailable
 from models.jobs import Claimed
@@ -62,8 +62,7 @@ class Attempt:
         self._made: dict[int, int] = {}
         """Tokens so far, by choice, where the engine counts as it goes."""
         self._aborted = False
-        parallel = self._parameters.get("parallel_tool_calls") is not False
-        self._mender = ToolCallMender(parallel=parallel) if self._parameters.get("tools") else None
+        self._calls = reader_for(self._parameters)
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
 
     def stop(self, why: Stop) -> None:
@@ -140,8 +139,8 @@ class Attempt:
         if any(choice["finish_reason"] == "abort" for choice in choices):
             self._aborted = True  # no end of the answer's: what becomes of the job is not the engine's to say
             return
-        if self._mender is not None:
-            choices = self._mender.mend(choices)
+        if self._calls is not None:
+            choices = self._calls.read(choices)
         if self._introduced:
             choices = [choice for choice in choices if not self._repeats_itself(choice)]
         if choices:

@@ -62,7 +62,7 @@ def _facts(card: Card) -> Iterator[tuple[str, str]]:
     yield "stands in for", ", ".join(card.stands_in_for) or "nothing"
     yield "weights", f"{card.weights} at {card.revision}"
     yield "chat template", card.chat_template or "the checkpoint's own"
-    yield "tool parser", card.tool_parser
+    yield "tool calls", f"written the {card.tool_calls} way"
     yield "context", f"{card.context_tokens:,} tokens, of which at most {card.max_output_tokens:,} are the answer"
     yield "reads", ", ".join(card.modalities)
     yield "can do", ", ".join(card.capabilities)

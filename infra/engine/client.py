@@ -17,6 +17,7 @@ import aiohttp
 import orjson
 
 from infra.engine import raw
+from infra.engine.tool_calls import shaped
 from models.errors import ContextLengthExceeded, EngineBusy, EngineError, EngineLost, InvalidRequest, TramError
 
 _CONNECT_S = 5.0
@@ -36,6 +37,7 @@ _GRAMMARS = {
 }  # what its kinds of grammar are made of
 _NAMED = re.compile(r"logit_bias|Tool (\d+) function")
 _DEAD_END = "Grammar accept_token failed"  # the grammar lets no token through
+_NO_PARSER = re.compile(rb'"tool_call_parser"\s*:\s*null')
 _DATA, _DONE = b"data:", b"[DONE]"
 
 
@@ -56,6 +58,8 @@ class EngineClient:
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http: aiohttp.ClientSession | None = None
         self._is_sglang: bool | None = None
+        self._leaves_calls = False
+        """An SGLang that has no parser for tool calls; what does not tell may have one."""
 
     async def open(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
@@ -83,6 +87,7 @@ class EngineClient:
         if await self.is_sglang():
             body |= {"rid": rid, "cache_salt": cache_salt}
             options |= {"continuous_usage_stats": True}  # who breaks off in the middle has still counted
+            body |= shaped(parameters) if self._leaves_calls else {}
         body |= {"stream": True, "stream_options": options}
         try:
             path = "/v1/chat/completions" if chat is None else "/v1/completions"
@@ -124,9 +129,10 @@ class EngineClient:
         Raises EngineLost: who did not answer has not said no, and to be taken for another would cost accounts their salts.
         """
         if self._is_sglang is None:
-            status = await self._status("/model_info")
+            status, told = await self._got("/model_info")
             if status is None or status >= _HTTP_SERVER:
                 raise EngineLost("the engine does not say what it is")
+            self._leaves_calls = _NO_PARSER.search(told) is not None
             self._is_sglang = status == _HTTP_OK
         return self._is_sglang
 
@@ -145,15 +151,16 @@ class EngineClient:
         return parsed
 
     async def _answers(self, path: str) -> bool:
-        return await self._status(path) == _HTTP_OK
+        return (await self._got(path))[0] == _HTTP_OK
 
-    async def _status(self, path: str) -> int | None:
+    async def _got(self, path: str) -> tuple[int | None, bytes]:
+        """Status and body; no status where nobody answers."""
         try:
             timeout = aiohttp.ClientTimeout(total=_PROBE_S)
             async with self._session.get(self._url + path, timeout=timeout) as answer:
-                return answer.status
+                return answer.status, await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError):
-            return None
+            return None, b""
 
     @property
     def _session(self) -> aiohttp.ClientSession:

@@ -44,7 +44,7 @@ async def card_of(url: str, model: str = "") -> Card:
         launched=datetime.now(UTC).date(),
         concurrency=CONCURRENCY,
         sampling=Sampling(temperature=1.0, top_p=1.0),
-        tool_parser="none",
+        tool_calls="unknown",
         flags=EngineFlags(),
     )
 

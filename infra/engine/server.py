@@ -116,7 +116,6 @@ def _place(card: Card, port: int, device: Device) -> Flags:
         "model-path": model_path(card),
         "served-model-name": card.id,
         "context-length": card.context_tokens,
-        "tool-call-parser": card.tool_parser,
         "device": device,
         "host": _HOST,
         "port": port,

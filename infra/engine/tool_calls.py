@@ -1,86 +1,105 @@
-"""Where did the second of two streamed tool calls go?  SGLang 0.5.23's Mistral detector sends it as text; this puts it back.
+"""What does an engine's answer call?  Its chunks as OpenAI would send them, whoever reads the calls: the engine or we.
 
-Once the first call of `[TOOL_CALLS] [{...}, {...}]` is read, the marker is gone from the detector's buffer, and the rest of the
-list comes as content: `, {"name": ..., "arguments": {...}}`.  So after a choice's first call its content is held back and read as
-what it is.  Content that turns out not to be calls is let go unchanged at the choice's end.
+Our engines are started without a parser: SGLang 0.5.23's for Mistral wants a space before the list of calls, which the real models
+do not write, and swallows what comes without; of a list it streams only the first call as a call.  So calls come as text, and
+`infra.engine.call_text` reads them.  What an engine with a parser has read goes through; the rest of its list is found in its text.
+
+`shaped` asks for what such a parser would have asked for: a grammar, where the model is not free in how it calls.
 """
 
-import json
-import re
-import secrets
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-_SEPARATOR = re.compile(r"[\s,\]]*")
+from infra.engine.call_text import MARKER, CallText
+
+_ANY = {"type": "object"}
 
 
-class ToolCallMender:
-    """One a job; `mend` takes each chunk's cleaned choices and returns those to send instead.
+class CallReader:
+    """One a job; `read` takes each chunk's cleaned choices and returns those to send instead.
 
-    `parallel` False: of an answer's calls only the first is let through.  SGLang's Mistral grammars do not heed the wish.
+    `parallel` False: of an answer's calls only the first is let through.  `bare`: the text may begin with the list of calls.
     """
 
-    def __init__(self, *, parallel: bool = True) -> None:
-        self._parallel = parallel
-        self._calls: dict[int, int] = {}  # calls seen, by choice
-        self._held: dict[int, str] = {}
+    def __init__(self, *, parallel: bool = True, bare: bool = False) -> None:
+        self._parallel, self._bare = parallel, bare
+        self._texts: dict[int, CallText] = {}
 
-    def mend(self, choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        mended = [each for choice in choices for each in self._mend(choice)]
-        return mended if self._parallel else [each for each in mended if _is_first_call(each)]
+    def read(self, choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [choice for choice in choices if self._passes(choice) or self._rewrite(choice)]
 
-    def _mend(self, choice: dict[str, Any]) -> list[dict[str, Any]]:
-        index, delta = choice["index"], choice["delta"]
-        for call in delta.get("tool_calls") or ():
-            self._calls[index] = max(self._calls.get(index, 0), call["index"] + 1)
-        if index not in self._calls:
-            return [choice]
-        self._held[index] = self._held.get(index, "") + (delta.pop("content", None) or "")
-        found = self._read(index)
-        if choice["finish_reason"] and not _SEPARATOR.fullmatch(text := self._held.pop(index)):
-            delta["content"] = text
-        if not delta and not choice["finish_reason"]:
-            return found
-        return [*found, choice]
+    def _passes(self, choice: dict[str, Any]) -> bool:
+        """Whether there is nothing to read in it: plain text, on the path of every token."""
+        text, delta = self._texts.get(choice["index"]), choice["delta"]
+        if text is None:
+            text = self._texts[choice["index"]] = CallText(bare=self._bare)
+        plain = text.is_plain and "[" not in delta.get("content", "") and "tool_calls" not in delta
+        return plain and not (text.calls and choice["finish_reason"])
 
-    def _read(self, index: int) -> list[dict[str, Any]]:
-        """The calls that stand whole in the held text."""
-        found = []
-        text = self._held[index]
-        while (start := _SEPARATOR.match(text)) and (call := _call_at(text, start.end())):
-            name, arguments, end = call
-            found.append(_chunk(index, self._calls[index], name, arguments))
-            self._calls[index] += 1
-            text = text[end:]
-        self._held[index] = text
-        return found
+    def _rewrite(self, choice: dict[str, Any]) -> bool:
+        """Whether anything is left to send."""
+        text, delta = self._texts[choice["index"]], choice["delta"]
+        told = delta.pop("tool_calls", [])
+        if told:
+            text.follows(max(call["index"] for call in told) + 1)
+        said, found = text.feed(delta.pop("content", ""), last=choice["finish_reason"] is not None)
+        if said or "role" in delta:
+            delta["content"] = said
+        if calls := self._let_through(told + found):
+            delta["tool_calls"] = calls
+        if text.calls and choice["finish_reason"] == "stop":
+            choice["finish_reason"] = "tool_calls"
+        return bool(delta or choice["finish_reason"] or choice["logprobs"])
+
+    def _let_through(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return calls if self._parallel else [call for call in calls if call["index"] == 0]
 
 
-def _is_first_call(choice: dict[str, Any]) -> bool:
-    """Whether anything is left to send without the calls behind the first, which are taken out."""
-    delta = choice["delta"]
-    if not (calls := delta.pop("tool_calls", None)):
-        return True
-    if first := [call for call in calls if call["index"] == 0]:
-        delta["tool_calls"] = first
-    return bool(delta) or choice["finish_reason"] is not None
-
-
-def _call_at(text: str, position: int) -> tuple[str, str, int] | None:
-    try:
-        value, end = json.JSONDecoder().raw_decode(text, position)
-    except json.JSONDecodeError:
+def reader_for(wanted: Mapping[str, Any]) -> CallReader | None:
+    """None where the request lets nothing be called."""
+    if not wanted.get("tools") or _wish(wanted) == "none":
         return None
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return None
-    arguments = value.get("arguments", value.get("parameters", {}))
-    return value["name"], json.dumps(arguments, ensure_ascii=False), end
+    return CallReader(parallel=wanted.get("parallel_tool_calls") is not False, bare=_wish(wanted) != "auto")
 
 
-def _chunk(choice: int, number: int, name: str, arguments: str) -> dict[str, Any]:
-    call = {
-        "id": f"call_{secrets.token_hex(12)}",
-        "index": number,
-        "type": "function",
-        "function": {"name": name, "arguments": arguments},
+def shaped(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a request changes where SGLang leaves calls to us; nothing, where the model is free.
+
+    SGLang's own way with a call that is required is another layout than the model has learnt, and compiles every tool's schema,
+    also those that are not strict and that nobody has checked.
+    """
+    tools, required = wanted.get("tools") or (), _wish(wanted) not in {"auto", "none"}
+    is_strict = any(tool["function"].get("strict") for tool in tools)
+    if not tools or _wish(wanted) == "none" or not (required or is_strict):
+        return {}
+    return {"tool_choice": "auto", "response_format": _grammar(tools, required=required)}
+
+
+def _grammar(tools: Iterable[Mapping[str, Any]], *, required: bool) -> dict[str, Any]:
+    """One list of calls, and nothing behind it.  Who wants one call is not served by it: kept from a second, a model says odd things."""
+    calls = {
+        "type": "tags_with_separator",
+        "tags": [_call(tool["function"]) for tool in tools],
+        "separator": ", ",
+        "at_least_one": True,
     }
-    return {"index": choice, "delta": {"tool_calls": [call]}, "logprobs": None, "finish_reason": None}
+    lists = [{"type": "tag", "begin": f"{MARKER}{space}[", "content": calls, "end": "]"} for space in ("", " ")]
+    triggered = {
+        "type": "triggered_tags",
+        "triggers": [MARKER],
+        "tags": lists,
+        "at_least_one": required,
+        "stop_after_first": True,
+    }
+    return {"type": "structural_tag", "format": triggered}
+
+
+def _call(function: Mapping[str, Any]) -> dict[str, Any]:
+    schema = (function.get("parameters") or _ANY) if function.get("strict") else _ANY
+    begin = f'{{"name": "{function["name"]}", "arguments": '
+    return {"type": "tag", "begin": begin, "content": {"type": "json_schema", "json_schema": schema}, "end": "}"}
+
+
+def _wish(wanted: Mapping[str, Any]) -> str:
+    choice = wanted.get("tool_choice") or "auto"
+    return choice if isinstance(choice, str) else "named"

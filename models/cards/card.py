@@ -155,8 +155,8 @@ class Card(_Part):
     successor: str | None = None
     """Id of the card to move to."""
     sampling: Sampling
-    tool_parser: str
-    """SGLang's name for the way this model writes tool calls."""
+    tool_calls: str
+    """The way this model writes calls; `infra.engine.call_text` reads `mistral`, no flag tells the engine of it."""
     architecture: Architecture | None = None
     """None for what a joined engine serves."""
     flags: EngineFlags

@@ -14,15 +14,17 @@ What it does is scripted by words after a `!`: as last user message, behind the 
     error_event     its queue is full: an error event where a stream was asked for, else 503
     hang            says nothing until it is aborted or left
     stamp           says the clock (monotonic, ns) in place of words, to measure a token's way
+    raw=%5BTOOL     says this text, percent-encoded here, four characters a token
     die             ends, after `fail_after` tokens if that is given: the process, or in process its port and connections
 
-A raw prompt (`/v1/completions`) is answered alike, as text.  It counts as it goes where asked to (`continuous_usage_stats`), and its "token N" has the id 1000 + N: `input_ids` go on where they
-stop, as `continue_final_message` does behind the last message.  As a process it tells what it has seen at GET /_state,
+A raw prompt (`/v1/completions`) is answered alike, as text.  It counts as it goes where asked to (`continuous_usage_stats`), and its
+"token N" has the id 1000 + N: `input_ids` go on where they stop, as `continue_final_message` does behind the last message.  As a process it tells what it has seen at GET /_state,
 GET /_requests, and GET /_wait?running=0&min_finished=5&timeout_s=10 (the state once it is so, or 408).
 """
 
 import argparse
 import asyncio
+import json
 import os
 import secrets
 import sys
@@ -31,12 +33,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import orjson
 
 BURST = 64
 """Tokens said in one go when they are not paced; between two bursts others are served."""
+RAW = 4
+"""Characters of a scripted text that make a token."""
 KEEP = 1000
 FULL = {"object": "error", "message": "The request queue is full.", "type": "503", "param": None, "code": 503}
 DELTA = ',"delta":{"reasoning_content":null'
@@ -57,12 +61,21 @@ class Script:
     hang: bool = False
     die: bool = False
     stamp: bool = False
+    raw: str = ""
 
     def read(self, words: str) -> Self:
         """This one as changed by `words`.  Raises KeyError or ValueError for one that means nothing."""
         pairs = [word.partition("=") for word in words.split()]
         kinds = {name: type(one.default) for name, one in self.__dataclass_fields__.items()}
-        return replace(self, **{name: kinds[name](value or 1) for name, _, value in pairs}) if pairs else self
+        changed = {name: kinds[name](value or 1) for name, _, value in pairs}
+        if text := unquote(changed.get("raw", "")):
+            changed |= {"raw": text, "tokens": -(-len(text) // RAW)}
+        return replace(self, **changed) if changed else self
+
+    def word(self, number: int) -> str:
+        if self.raw:
+            return self.raw[(number - 1) * RAW : number * RAW]
+        return str(time.monotonic_ns()) if self.stamp else word(number)
 
 
 @dataclass(frozen=True)
@@ -125,9 +138,9 @@ class Answer:
         begins = self.said == self.begun and not self.raw
         roles = [f'{head},"role":"assistant","content":""{UNSAID}{END}' for head in self.heads if begins]
         numbers = range(self.said + 1, until + 1)
-        words = [(n, str(time.monotonic_ns()) if self.script.stamp else word(n)) for n in numbers]
+        words = [(n, json.dumps(self.script.word(n))) for n in numbers]
         name = "text" if self.raw else "content"
-        return roles + [f'{head},"{name}":"{said}"{self._unsaid(n)}' for n, said in words for head in self.heads]
+        return roles + [f'{head},"{name}":{said}{self._unsaid(n)}' for n, said in words for head in self.heads]
 
     def _unsaid(self, number: int) -> str:
         usage = f',"usage":{orjson.dumps(self.usage(number - self.begun)).decode()}' if self.counting else ""
@@ -175,7 +188,7 @@ class Answer:
         self.link.piece("".join(pieces) + "data: [DONE]\n\n", last=True)
 
     def _reply_whole(self, reason: str, usage: dict[str, Any]) -> None:
-        text = "".join(map(word, range(self.begun + 1, self.said + 1)))
+        text = "".join(map(self.script.word, range(self.begun + 1, self.said + 1)))
         message = {"role": "assistant", "content": text, "reasoning_content": None}
         rest = {"message": message, "logprobs": None, "finish_reason": reason, "matched_stop": None}
         choices = [{"index": index} | rest for index in range(len(self.ids))]
@@ -348,6 +361,9 @@ class FakeEngine:
             200, {"loads": [counts | {"total_prefill_uncached_tokens": self.seen, "decode_moments": self.tokens}]}
         )
 
+    def model_info(self, link: Link, *_: object) -> None:
+        link.reply(200, {"model_path": self.model, "is_generation": True, "tool_call_parser": None})
+
     def wait(self, link: Link, _: object, wanted: dict[str, str]) -> None:
         task = asyncio.get_running_loop().create_task(self._wait(link, float(wanted.pop("timeout_s", "10")), wanted))
         self._tasks.add(task)
@@ -403,7 +419,7 @@ ROUTES: dict[tuple[str, str], Callable[..., None]] = {
     ("POST", "/v1/detokenize"): FakeEngine.detokenize,
     ("POST", "/flush_cache"): FakeEngine.flush,
     ("GET", "/v1/models"): FakeEngine.models,
-    ("GET", "/model_info"): FakeEngine.models,
+    ("GET", "/model_info"): FakeEngine.model_info,
     ("GET", "/ready"): lambda _, link, *__: link.reply(200),
     ("GET", "/v1/loads"): FakeEngine.loads,
     ("GET", "/health_generate"): lambda _, link, *__: link.reply(200),

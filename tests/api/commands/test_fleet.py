@@ -7,6 +7,7 @@ import pytest
 from redis import Redis
 from typer.testing import CliRunner
 
+from api.commands.console import console
 from api.commands.fleet import app
 from infra.fleet import Engine, Totals, Worker
 from infra.redis import WORKER, WORKERS
@@ -51,9 +52,10 @@ def announce(redis: Redis, *workers: Worker) -> None:
         redis.sadd(WORKERS, worker.name)
 
 
-def test_a_line_a_worker(redis: Redis, settings: Settings):
+def test_a_line_a_worker(redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch):
     announce(redis, STARTING, BUSY)
-    done = CliRunner().invoke(app, obj=settings, env={"COLUMNS": "200"})
+    monkeypatch.setattr(console, "width", 200)
+    done = CliRunner().invoke(app, obj=settings)
     assert done.exit_code == 0, done.output
     first, second = (line for line in done.output.splitlines() if "gpu-" in line)
     for word in (BUSY.name, "tram-demo", "sglang 0.5.23, NVIDIA H200", "yes", "5/24", "75%", " d "):

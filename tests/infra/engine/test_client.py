@@ -100,6 +100,31 @@ async def test_who_does_not_answer_has_not_said_what_it_is(engine: FakeEngine, c
         await client.is_sglang()
 
 
+STRICT = {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"title": "F"}, "strict": True}}]}
+
+
+@pytest.mark.parametrize("wish", ["auto", "required"])
+async def test_sglang_without_a_parser_is_given_a_grammar_for_calls(
+    engine: FakeEngine, client: EngineClient, wish: str
+):
+    await said(client, scripted("tokens=1"), **STRICT, tool_choice=wish)
+    body = engine.requests[-1]
+    assert (body["tools"], body["tool_choice"]) == (STRICT["tools"], "auto")
+    form = body["response_format"]["format"]
+    assert (form["triggers"], form["at_least_one"]) == (["[TOOL_CALLS]"], wish == "required")
+
+
+@pytest.mark.parametrize("told", [{"tool_call_parser": "mistral"}, {}], ids=str)
+async def test_who_reads_calls_itself_is_not_told_how(
+    monkeypatch: pytest.MonkeyPatch, engine: FakeEngine, client: EngineClient, told: dict[str, str]
+):
+    """Or who may: it does not say."""
+    monkeypatch.setitem(ROUTES, ("GET", "/model_info"), lambda _, link, *__: link.reply(200, told))
+    await said(client, scripted("tokens=1"), **STRICT, tool_choice="required")
+    body = engine.requests[-1]
+    assert (body["tool_choice"], "response_format" in body, "rid" in body) == ("required", False, True)
+
+
 @pytest.mark.engine
 async def test_the_ids_of_an_answer_read_as_it_was_said(engine_url: str):
     client = EngineClient(engine_url, "tram-demo")
