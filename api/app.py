@@ -19,7 +19,20 @@ from api import errors
 from api.deps import State
 from api.fleet import Fleet
 from api.middleware import RequestId
-from api.routes import chat, completions, conversations, health, jobs, models, native, replays, texts, webhooks
+from api.routes import (
+    accounts,
+    chat,
+    completions,
+    conversations,
+    health,
+    jobs,
+    models,
+    native,
+    replays,
+    texts,
+    usage,
+    webhooks,
+)
 from infra import stores
 from infra.engine.server import default_card, device
 from infra.engine.tokenizer import counter_for
@@ -30,6 +43,11 @@ from models.cards.card import named
 from models.errors import InvalidRequest, NotFound, TramError
 
 log = logging.getLogger(__name__)
+
+_ROUTES = (
+    *(chat, completions, texts, native, jobs, conversations, replays, webhooks),
+    *(accounts, usage, models, health),
+)
 
 
 class Held(TypedDict):
@@ -51,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Exception, _unknown)
-    for routes in (chat, completions, texts, native, jobs, conversations, replays, webhooks, models, health):
+    for routes in _ROUTES:
         app.include_router(routes.router)
     return app
 

@@ -5,6 +5,7 @@ import logging
 from functools import partial
 
 from api.deps import State, now_ms
+from infra.rate_limiter import let_go
 from infra.redis import CANCEL_CHANNEL, FAULTS, NUDGE_CHANNEL
 from models import jobs
 from models.errors import Cancelled, TramError
@@ -23,6 +24,7 @@ async def cancel(state: State, account_id: str, job_id: str) -> Moved | None:
     moved = await state.database.write(verb)
     if moved is None:
         return None
+    await let_go(state.redis, moved.settlement)
     try:
         if moved.state is JobState.IN_PROGRESS:
             await state.redis.publish(CANCEL_CHANNEL, job_id)

@@ -25,6 +25,7 @@ MODULES = {
     "migrate": "run",
     "replay": "replay",
     "keys": "keys",
+    "accounts": "accounts",
     "workers": "fleet",
     "health": "health",
     "cards": "cards",

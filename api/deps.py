@@ -1,11 +1,12 @@
-"""What may a route use?  The process's connections, who is calling, and what was sent.
+"""What may a route use?  The process's connections, who is calling and under which tag, and what was sent.
 
 `State` is made once, by `api.app`'s lifespan.  Keys are looked up in the database at most every few seconds each, so a revoked
 key works for that long in a process that has just seen it.
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 import orjson
@@ -23,6 +24,7 @@ from models.accounts import Caller
 from models.cards.card import Card
 from models.errors import InvalidRequest, TooLarge, Unauthenticated
 from models.idempotency import LONGEST_KEY
+from models.wire.accounts import TAG
 from models.wire.problems import nul_in
 
 KEY_CACHE_S = 5.0
@@ -52,7 +54,7 @@ class State:
         known = self._callers.get(key)
         if known is not None and known[1] > time.monotonic():
             return known[0]
-        caller = await self.database.read(lambda session: accounts.caller(session, key))
+        caller = await self.database.read(partial(accounts.caller, key=key, now_ms=now_ms()))
         if caller is None:
             self._callers.pop(key, None)
             raise Unauthenticated("the API key is not valid (any more)", param="Authorization")
@@ -78,7 +80,15 @@ async def caller_of(request: Request) -> Caller:
         raise Unauthenticated(
             "send your API key as `Authorization: Bearer sk-...`", code="missing_api_key", param="Authorization"
         )
-    return await state_of(request).caller(key.strip())
+    caller = await state_of(request).caller(key.strip())
+    return caller if (tag := _tag(request)) is None else replace(caller, tag=tag)
+
+
+def _tag(request: Request) -> str | None:
+    tag = request.headers.get("x-aig-tag")
+    if tag and not TAG.fullmatch(tag):
+        raise InvalidRequest("a tag has 1 to 100 printable ASCII characters", param="x-aig-tag")
+    return tag or None
 
 
 def _acceptable(request: Request) -> None:

@@ -4,6 +4,7 @@ addresses Cloudflare's, with its number where it has one (source: Workers AI's l
 The text of an exception that is not ours never leaves: the caller gets the request id, the log gets the rest.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models import errors
+from models.limits import RETRY_MOST_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,12 @@ TABLE: dict[type[errors.TramError], Wire] = {
     errors.TooLarge: Wire(413, "invalid_request_error"),
     errors.KeyReused: Wire(422, "invalid_request_error"),
     errors.Unauthenticated: Wire(401, "authentication_error"),
+    errors.InsufficientCredits: Wire(402, "insufficient_credits"),
+    errors.BudgetExceeded: Wire(402, "budget_exceeded"),
+    errors.PermissionDenied: Wire(403, "permission_error"),
     errors.NotFound: Wire(404, "not_found"),
     errors.Conflict: Wire(409, "conflict_error"),
+    errors.RateLimited: Wire(429, "rate_limit_error"),
     errors.QueueFull: Wire(429, "rate_limit_error"),
     errors.Unavailable: Wire(503, "service_unavailable"),
     errors.Expired: Wire(504, "timeout_error"),
@@ -39,6 +45,10 @@ TABLE: dict[type[errors.TramError], Wire] = {
 }
 RETRY_AFTER_S = 5
 """What a 503 advises: a worker's restart takes about this long."""
+_FINAL = (
+    *(errors.Cancelled, errors.Conflict, errors.Expired),
+    *(errors.InsufficientCredits, errors.BudgetExceeded, errors.PermissionDenied),
+)
 
 
 _NATIVE_PATH = "/ai/run/"
@@ -46,6 +56,10 @@ _NATIVE_CODES: dict[type[errors.TramError], int] = {
     errors.InvalidRequest: 5004,
     errors.TooLarge: 3006,
     errors.Unauthenticated: 10000,
+    errors.InsufficientCredits: 3036,
+    errors.BudgetExceeded: 3036,
+    errors.RateLimited: 3040,
+    errors.PermissionDenied: 5018,
     errors.Expired: 3007,
     errors.Cancelled: 3008,
     errors.QueueFull: 3040,
@@ -88,11 +102,12 @@ def respond(request: Request, error: errors.TramError) -> Response:
 
 def _advice(error: errors.TramError, wire: Wire) -> dict[str, str]:
     """What OpenAI's clients go by before they try again."""
-    if isinstance(error, errors.QueueFull):
-        return {"retry-after": str(max(1, round(error.retry_after_s)))}
+    if isinstance(error, errors.QueueFull | errors.RateLimited):
+        wait_s = min(error.retry_after_s, RETRY_MOST_S)
+        return {"retry-after": str(max(1, math.ceil(wait_s))), "retry-after-ms": str(max(1, math.ceil(wait_s * 1000)))}
     if wire.status == 503:  # noqa: PLR2004
         return {"retry-after": str(RETRY_AFTER_S)}
-    if isinstance(error, errors.Cancelled | errors.Conflict | errors.Expired):
+    if isinstance(error, _FINAL):
         return {"x-should-retry": "false"}  # the SDK tries 409 and 504 again, and would be told the same
     return {}
 

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from api.admission import admit, give_back
 from api.deps import State, now_ms
 from api.served import served, staffed
 from infra.broker import TaskName
@@ -23,7 +24,7 @@ from infra.telemetry import JOBS_ACCEPTED
 from models import idempotency, ids, jobs, transcripts
 from models.accounts import Caller
 from models.cards.card import Card
-from models.errors import ContextLengthExceeded, InvalidRequest, NotFound
+from models.errors import ContextLengthExceeded, InvalidRequest, KeyReused, NotFound
 from models.jobs import NewJob
 from models.placement import queue_for
 from models.prefix import chain
@@ -71,16 +72,7 @@ def again(accepted: Accepted) -> dict[str, str]:
 async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door, key: str | None = None) -> Accepted:
     """The job that now exists.  Raises InvalidRequest and its kin, NotFound, Unavailable."""
     job = await prepare(state, caller, body, door)
-    if key is None:
-        await state.database.write(partial(jobs.submit, jobs=[job]))
-    else:
-        asked = idempotency.digest(door, body)
-        verb = partial(idempotency.submit_once, job=job, key=key, digest_of=asked, now_ms=job.created_ms)
-        known = await state.database.write(verb)
-        if known != job.id:
-            return Accepted(known, again=True)
-    publish(state, [job])
-    return Accepted(job.id)
+    return await _made(state, caller, [job], key, idempotency.digest(door, body))
 
 
 async def accept_all(
@@ -92,12 +84,16 @@ async def accept_all(
         with _within(f"requests[{number}]"):
             bodies.append(chats[number]())
             new.append(replace(await prepare(state, caller, bodies[-1], Door.JOB), id=name))
+    return await _made(state, caller, new, key, idempotency.digest(Door.JOB, {"requests": bodies}))
+
+
+async def _made(state: State, caller: Caller, new: Sequence[NewJob], key: str | None, asked: str) -> Accepted:
+    """Admitted, inserted and published, all or none."""
     if key is None:
+        new = await admit(state, caller, new)
         await state.database.write(partial(jobs.submit, jobs=new))
     else:
-        asked = idempotency.digest(Door.JOB, {"requests": bodies})
-        verb = partial(idempotency.submit_all_once, new=new, key=key, digest_of=asked, now_ms=new[0].created_ms)
-        known = await state.database.write(verb)
+        known = await _once(state, caller, new, key, asked)
         if known != new[0].id:
             return Accepted(known, again=True)
     publish(state, new)
@@ -112,6 +108,23 @@ def _within(place: str) -> Iterator[None]:
     except InvalidRequest as error:
         param = place if error.param is None else f"{place}.{error.param}"
         raise type(error)(f"{place}: {error.message}", param=param, code=error.own_code) from None
+
+
+async def _once(state: State, caller: Caller, new: Sequence[NewJob], key: str, asked: str) -> str:
+    """The id of the job that the key stands for.  To ask again costs nothing, and is never refused for a limit."""
+    same = partial(idempotency.made_before, account_id=caller.account_id, key=key, digest_of=asked, now_ms=now_ms())
+    if caller.limits and (known := await state.database.read(same)) is not None:
+        return known
+    new = await admit(state, caller, new)
+    verb = partial(idempotency.submit_all_once, new=new, key=key, digest_of=asked, now_ms=new[0].created_ms)
+    try:
+        known = await state.database.write(verb)
+    except KeyReused:
+        await give_back(state, caller, new)
+        raise
+    if known != new[0].id:
+        await give_back(state, caller, new)
+    return known
 
 
 async def prepare(

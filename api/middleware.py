@@ -1,7 +1,12 @@
-"""What happens around every request?  It gets an id, and it is counted.  Pure ASGI: nothing here may buffer a stream."""
+"""What happens around every request?  It gets an id, it is counted, and headers that were found out on the way go with its answer.
+
+Pure ASGI: nothing here may buffer a stream.
+"""
 
 import re
 import time
+from collections.abc import Mapping
+from contextvars import ContextVar
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,6 +16,12 @@ from infra.telemetry import REQUEST_SECONDS, REQUESTS
 from models import ids
 
 _ACCEPTABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_added: ContextVar[dict[str, str]] = ContextVar("headers of the answer to the request that is being handled")
+
+
+def add_headers(headers: Mapping[str, str]) -> None:
+    """To the answer of the request that is being handled, whatever that answer will be: a refusal, too."""
+    _added.get().update(headers)
 
 
 class RequestId:
@@ -25,11 +36,12 @@ class RequestId:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _ACCEPTABLE_ID.fullmatch(given) else ids.new("req")
-        began = time.perf_counter()
+        began, added = time.perf_counter(), dict[str, str]()
+        _added.set(added)  # a request has a task, and so a context, of its own
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                MutableHeaders(scope=message).update({"x-request-id": request_id, **added})
                 _count(scope, message["status"], time.perf_counter() - began)
             await send(message)
 

@@ -1,4 +1,4 @@
-"""Who is calling?  Accounts, their keys and their webhook secret.
+"""Who is calling, and within which limits?  Accounts, their keys and their webhook secret.
 
 A key is `sk-tram-` and 43 random characters (256 bits); the row keeps its SHA-256.  A slow hash would add milliseconds to every
 request and nothing to 256 bits.  A key is shown once, when it is made.
@@ -9,11 +9,12 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from models import ids
-from models.errors import InvalidRequest
+from models.errors import InvalidRequest, NotFound
+from models.limits import Limits
 from models.tables.access import Account, ApiKey
 from models.webhooks import new_secret
 
@@ -23,6 +24,7 @@ SHORTEST_KEY = 16
 SHOWN_CHARACTERS = 14
 ROTATION_MS = 24 * 3_600_000
 """How long the previous webhook secret signs beside the new one."""
+_Parent = aliased(Account)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Caller:
     account_id: str
     key_id: str
     salt: bytes
+    parent_id: str | None = None
+    """The account above its own, whose limits bind it too."""
+    limits: tuple[Limits, ...] = ()
+    tag: str | None = None
+    """For the books, unless a request says another."""
 
 
 def digest(key: str) -> str:
@@ -56,14 +63,38 @@ def create_key(session: Session, account_id: str, name: str, now_ms: int, key: s
     return key
 
 
-def caller(session: Session, key: str) -> Caller | None:
-    rows = select(Account.id, ApiKey.id, Account.salt).join(Account, Account.id == ApiKey.account_id)
-    row = session.execute(rows.where(ApiKey.digest == digest(key), ApiKey.revoked_ms.is_(None))).one_or_none()
-    return None if row is None else Caller(*row)
+def caller(session: Session, key: str, now_ms: int) -> Caller | None:
+    rows = select(ApiKey.id, Account, _Parent).join(Account, Account.id == ApiKey.account_id)
+    rows = rows.outerjoin(_Parent, _Parent.id == Account.parent_id)
+    rows = rows.where(Account.closed_ms.is_(None), _Parent.closed_ms.is_(None))
+    row = session.execute(rows.where(ApiKey.digest == digest(key), _alive(now_ms))).one_or_none()
+    if row is None:
+        return None
+    key_id, account, parent = row
+    own = tuple(limits_of(each) for each in (account, parent) if each is not None)
+    limits = tuple(each for each in own if each != Limits(each.account_id))
+    return Caller(account.id, key_id, account.salt, account.parent_id, limits, account.default_tag)
+
+
+def limits_of(account: Account) -> Limits:
+    values = {name: getattr(account, name) for name in Limits.__slots__ if name not in {"account_id", "models"}}
+    return Limits(account.id, models=None if account.models is None else tuple(account.models), **values)
+
+
+def _alive(now_ms: int) -> ColumnElement[bool]:
+    return or_(ApiKey.revoked_ms.is_(None), ApiKey.revoked_ms > now_ms)
+
+
+def rotate_keys(session: Session, account_id: str, now_ms: int, grace_ms: int) -> str:
+    """A new key; those there are live on for the grace, and not longer than they would have."""
+    until = now_ms + grace_ms
+    mine = (ApiKey.account_id == account_id, or_(ApiKey.revoked_ms.is_(None), ApiKey.revoked_ms > until))
+    session.execute(update(ApiKey).where(*mine).values(revoked_ms=until))
+    return create_key(session, account_id, "rotated", now_ms)
 
 
 def revoke_key(session: Session, key_id: str, now_ms: int) -> bool:
-    step = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_ms.is_(None)).values(revoked_ms=now_ms)
+    step = update(ApiKey).where(ApiKey.id == key_id, _alive(now_ms)).values(revoked_ms=now_ms)
     return session.execute(step.returning(ApiKey.id)).one_or_none() is not None
 
 
@@ -78,7 +109,25 @@ def first_account(session: Session) -> str | None:
 
 
 def account_named(session: Session, name: str) -> str | None:
-    return session.scalar(select(Account.id).where(Account.name == name).limit(1))
+    """At the top: names of sub-accounts are their parents' business, and may be anything."""
+    return session.scalar(select(Account.id).where(Account.name == name, Account.parent_id.is_(None)).limit(1))
+
+
+def called(session: Session, name: str) -> Account:
+    """By its id, or by the name of one at the top.  Raises NotFound."""
+    account = session.get(Account, account_named(session, name) or name)
+    if account is None:
+        raise NotFound(f"there is no account {name!r}", param="account")
+    return account
+
+
+def grant(session: Session, account: Account, micros: int) -> int:
+    """All that was paid in so far.  Raises InvalidRequest for a sub-account, which draws on what its parent has paid."""
+    if account.parent_id is not None:
+        raise InvalidRequest("a sub-account has no credits of its own; give it a spending cap", param="account")
+    paid = update(Account).where(Account.id == account.id)
+    paid = paid.values(credit_micros=func.coalesce(Account.credit_micros, 0) + micros)
+    return session.scalars(paid.returning(Account.credit_micros)).one() or 0
 
 
 def signing_secrets(session: Session, account_id: str, now_ms: int) -> list[str]:

@@ -9,6 +9,11 @@ An error knows its `code`, the `param` at fault and whether trying again can hel
     |   |-- KeyReused           an Idempotency-Key that came with another request
     |   `-- TooLarge            the body is larger than the server takes
     |-- Unauthenticated         no key, or a wrong one
+    |-- PermissionDenied        the key is good, and not for this
+    |   `-- ModelNotAllowed     the account may not use this model
+    |-- InsufficientCredits     the account's credits are used up, or bound by what runs
+    |-- BudgetExceeded          the account's spending cap leaves no room for this
+    |-- RateLimited             the account's limit of requests, tokens or open jobs; come back after `retry_after_s`
     |-- NotFound                absent, or somebody else's (the two look the same)
     |-- Conflict                the thing is not in a state that allows this
     |-- QueueFull               come back after `retry_after_s`
@@ -57,6 +62,31 @@ class KeyReused(InvalidRequest):
 
 class Unauthenticated(TramError):
     code = "invalid_api_key"
+
+
+class PermissionDenied(TramError):
+    code = "permission_denied"
+
+
+class ModelNotAllowed(PermissionDenied):
+    code = "model_not_allowed"
+
+
+class InsufficientCredits(TramError):
+    code = "insufficient_credits"
+
+
+class BudgetExceeded(TramError):
+    code = "budget_exceeded"
+
+
+class RateLimited(TramError):
+    code = "rate_limit_exceeded"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class NotFound(TramError):
@@ -114,7 +144,7 @@ def _kinds(root: type[TramError]) -> dict[str, type[TramError]]:
     return found
 
 
-KINDS = {name: kind for name, kind in _kinds(TramError).items() if kind is not QueueFull}
+KINDS = {name: kind for name, kind in _kinds(TramError).items() if kind not in {QueueFull, RateLimited}}
 
 
 def from_json(stored: dict[str, Any]) -> TramError:

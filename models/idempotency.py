@@ -40,7 +40,17 @@ def submit_once(session: Session, job: NewJob, key: str, digest_of: str, now_ms:
     if taken.one_or_none() is not None:
         submit(session, [job])
         return job.id
-    known = session.scalars(select(IdempotencyKey).where(*mine)).one()
+    return _same(session.scalars(select(IdempotencyKey).where(*mine)).one(), digest_of)
+
+
+def made_before(session: Session, account_id: str, key: str, digest_of: str, now_ms: int) -> str | None:
+    """The id of the job that `key` stands for already; None when the request would be new.  Raises KeyReused."""
+    mine = (IdempotencyKey.account_id == account_id, IdempotencyKey.key == key, IdempotencyKey.due_ms > now_ms)
+    known = session.scalars(select(IdempotencyKey).where(*mine)).one_or_none()
+    return None if known is None else _same(known, digest_of)
+
+
+def _same(known: IdempotencyKey, digest_of: str) -> str:
     if known.digest != digest_of:
         raise KeyReused("this Idempotency-Key came with another request", param="Idempotency-Key")
     return known.job_id

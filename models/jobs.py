@@ -20,9 +20,11 @@ from sqlalchemy.orm import Session
 
 from models.deliveries import announce
 from models.lifecycle import FINAL, TRANSITIONS, JobState
+from models.limits import Settlement, cost_micros, settlement
 from models.tables.base import Milliseconds
 from models.tables.jobs import Door, Job
 from models.transcripts import JOB_FACTS, Spoken, record
+from models.usage import charge
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,9 @@ class NewJob:
     conversation_id: str | None = None
     replay_id: str | None = None
     source_job_id: str | None = None
+    parent_id: str | None = None
+    tag: str | None = None
+    held_micros: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +68,11 @@ class Claimed:
 
     id: str
     account_id: str
+    parent_id: str | None
     attempt: int
     model: str
     card: str
+    held_micros: int | None
     door: Door
     created_ms: int
     deadline_ms: int | None
@@ -106,6 +113,8 @@ class Moved:
     attempt: int
     queue: str
     state: JobState
+    settlement: Settlement | None = None
+    """What its end lets go of."""
 
     @property
     def epilogue(self) -> tuple[str, int, int]:
@@ -141,7 +150,7 @@ def renew(session: Session, worker: str, ids: Collection[str], now_ms: int) -> l
 
 
 def finish(session: Session, job_id: str, attempt: int, ending: Ending) -> bool:
-    """The end state, the transcript and the webhook delivery, together or not at all; False: this attempt came too late."""
+    """The end state, the transcript, the charge and the webhook delivery, together or not at all; False: this attempt came too late."""
     return _end(session, job_id, JobState.IN_PROGRESS, ending, attempt=attempt) is not None
 
 
@@ -238,10 +247,12 @@ def _end(
     if job is None or job.state is not before or attempt not in {None, job.attempt}:
         return None
     conversation_id = record(session, job, ending.answers, ending.at_ms) if job.store else None
-    columns = {name: getattr(ending, name) for name in _KEPT} | _remains(job, ending)
+    cost = cost_micros(job.card, ending.prompt_tokens, ending.completion_tokens)
+    columns = {name: getattr(ending, name) for name in _KEPT} | _remains(job, ending) | {"cost_micros": cost}
     session.execute(_ENDED, columns | {"job": job.id, "ended_ms": ending.at_ms, "conversation_id": conversation_id})
+    charge(session, job, ending, cost)
     announce(session, job, ending.state, ending.at_ms)
-    return Moved(job.id, job.attempt, job.queue, ending.state)
+    return Moved(job.id, job.attempt, job.queue, ending.state, settlement(job, ending))
 
 
 def _remains(job: Row[Any], ending: Ending) -> dict[str, Any]:
@@ -271,19 +282,11 @@ _CLAIM = (
     .values(lease_until_ms=bindparam("lease_ms"), started_ms=func.coalesce(_C.started_ms, _NOW))
     .returning(*(_C[name] for name in Claimed.__slots__))
 )
-_FACTS = (*JOB_FACTS, "attempt", "queue", "state", "store", "door", "webhook_url", "parameters")
+_OWN_FACTS = ("attempt", "queue", "state", "store", "door", "webhook_url", "parameters")
+_FACTS = (*JOB_FACTS, *_OWN_FACTS, "model", "card", "parent_id", "tag", "held_micros")
 _LOCKED = select(*(_C[name] for name in _FACTS)).where(_C.id == bindparam("job_id")).with_for_update()
-_KEPT = (
-    "state",
-    "error",
-    "result",
-    "result_key",
-    "first_token_ms",
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_tokens",
-)
-_WRITTEN = (*_KEPT, "parameters", "forget_due_ms", "ended_ms", "conversation_id")
+_KEPT = tuple(name for name in Ending.__slots__ if name not in {"at_ms", "answers"})
+_WRITTEN = (*_KEPT, "cost_micros", "parameters", "forget_due_ms", "ended_ms", "conversation_id")
 _CLEARED = ("lease_until_ms", "publish_due_ms", "messages", "chain")  # the transcript tree holds the messages now
 _ENDED = (
     _TABLE.update()

@@ -12,11 +12,13 @@ from functools import partial
 from typing import Any
 
 from infra.broker import TaskName
+from infra.rate_limiter import let_go
 from infra.token_stream import Fenced
 from models import jobs
 from models.errors import EngineLost, TramError, Unavailable
 from models.jobs import Claimed, Ending, Moved
 from models.lifecycle import JobState
+from models.limits import settlement
 from models.packing import pack
 from models.tables.jobs import Door
 from models.wire.chat import tier_of
@@ -73,6 +75,8 @@ async def _conclude(node: Node, attempt: Attempt, outcome: Outcome) -> None:
         if key := ending.result_key:  # somebody else has the job: nobody will ever ask for this
             await node.objects.delete(key)
         return
+    # Before its end is told: who hears of it may ask again at once.
+    await let_go(node.redis, settlement(attempt.job, ending))
     node.tally(attempt.usage)
     streamed = attempt.job.parameters.get("stream")
     with contextlib.suppress(Fenced):  # the row is written; only the line is somebody else's
@@ -154,6 +158,7 @@ async def announce_move(node: Node, moved: Moved | None, error: TramError) -> No
     if moved.state is JobState.QUEUED:
         node.publisher.publish_soon(TaskName.GENERATE, moved.queue, moved.id)
         return
+    await let_go(node.redis, moved.settlement)
     await node.stream.end(*moved.epilogue, StreamEnd(moved.state, error.as_json()).dump())
     await node.nudge_deliveries()
 

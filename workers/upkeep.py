@@ -22,10 +22,11 @@ from infra.broker import Publisher, TaskName, depth
 from infra.database import Database
 from infra.objects import ObjectStore
 from infra.outbound import Outbound
+from infra.rate_limiter import let_go
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
 from infra.token_stream import TokenWriter
-from models import idempotency, jobs, outbox
+from models import idempotency, jobs, outbox, usage
 from models.errors import EngineLost, Expired, TramError
 from models.jobs import Moved
 from models.lifecycle import JobState
@@ -93,6 +94,11 @@ class Upkeep:
             await self.objects.delete(key)
         await self.database.write(partial(idempotency.forget, now_ms=now_ms()))
 
+    async def fold(self) -> None:
+        """Usage is added up, so that sums are read from few rows."""
+        while await self.database.write(usage.fold) == usage.FOLD_MOST:
+            pass
+
     async def show(self) -> None:
         """A sign of life, for the container's health check."""
         await self.redis.set(redis.UPKEEP + socket.gethostname(), b"", ex=SHOWN_S)
@@ -117,6 +123,7 @@ class Upkeep:
             if move.state is JobState.QUEUED:
                 self.publisher.publish_soon(TaskName.GENERATE, move.queue, move.id)
             else:
+                await let_go(self.redis, move.settlement)
                 await self.stream.end(*move.epilogue, StreamEnd(move.state, error.as_json()).dump())
         if moved:
             self.nudge()
@@ -129,6 +136,7 @@ SWEEPS: tuple[tuple[Sweep, float], ...] = (
     (Upkeep.expire, 1.0),
     (Upkeep.republish, 1.0),
     (Upkeep.forget, 10.0),
+    (Upkeep.fold, 10.0),
     (Upkeep.show, 5.0),
 )
 SHOWN_S = 15

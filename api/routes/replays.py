@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from api.admission import admit
 from api.answers import json_response, page_of, window
 from api.deps import State, body_of, caller_of, now_ms, state_of
 from api.intake import Lineage, prepare, publish
@@ -44,6 +45,7 @@ async def create_replay(request: Request) -> Response:
         turns=len(jobs),
         created_ms=now_ms(),
     )
+    jobs = await admit(state, caller, jobs)
     await state.database.write(partial(replays.start, replay=new, jobs=jobs))
     publish(state, jobs)
     return json_response(await _view(state, caller, replay_id), 202, {"location": f"/v1/replays/{replay_id}"})

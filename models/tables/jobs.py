@@ -6,13 +6,14 @@
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, ForeignKey, Index, Integer, String, text
+from sqlalchemy import JSON, BigInteger, Boolean, ForeignKey, Index, Integer, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.lifecycle import JobState
 from models.tables.base import Base, Milliseconds, Packed, words
 
 _FORGETTABLE = text("forget_due_ms IS NOT NULL")
+_HELD = text("held_micros IS NOT NULL AND ended_ms IS NULL")
 _QUEUED, _RUNNING = text("state = 'queued'"), text("state = 'in_progress'")
 
 
@@ -74,6 +75,12 @@ class Job(Base):
     conversation_id: Mapped[str | None] = mapped_column(String(32), index=True)
     replay_id: Mapped[str | None] = mapped_column(String(32), index=True)
     source_job_id: Mapped[str | None] = mapped_column(String(32))
+    parent_id: Mapped[str | None] = mapped_column(String(32))
+    """The account above its own, which pays with it."""
+    tag: Mapped[str | None] = mapped_column(String(100))
+    held_micros: Mapped[int | None] = mapped_column(BigInteger)
+    """Micro-dollars bound in Redis while it is open; None: its account has no limits, and nothing has to be let go."""
+    cost_micros: Mapped[int | None] = mapped_column(BigInteger)
 
     __table_args__ = (
         Index("ix_jobs_list", "account_id", "id"),
@@ -81,6 +88,7 @@ class Job(Base):
         Index("ix_jobs_publish_due", "publish_due_ms", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
         Index("ix_jobs_queued_deadline", "deadline_ms", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
         Index("ix_jobs_forget_due", "forget_due_ms", sqlite_where=_FORGETTABLE, postgresql_where=_FORGETTABLE),
+        Index("ix_jobs_held", "account_id", sqlite_where=_HELD, postgresql_where=_HELD),
         Index("ix_jobs_lease_until", "lease_until_ms", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
     )
 

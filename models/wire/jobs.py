@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.lifecycle import FINAL, JobState
+from models.limits import MICROS_PER_USD
 from models.tables.jobs import Job
 from models.wire.stream import usage_of
 
@@ -36,9 +37,14 @@ def job_view(job: Job, result: Mapping[str, Any] | None = None) -> dict[str, Any
         "result_url": f"/v1/jobs/{job.id}" if job.state is JobState.COMPLETED else None,
         "error": None if error is None else error["message"],
         "error_code": None if error is None else error["code"],
-        "usage": usage_of(job.prompt_tokens, job.completion_tokens, job.cached_tokens) if job.state in FINAL else None,
+        "usage": _usage(job) if job.state in FINAL else None,
         "timing": _timing(job),
     }
+
+
+def _usage(job: Job) -> dict[str, Any]:
+    counts = usage_of(job.prompt_tokens, job.completion_tokens, job.cached_tokens)
+    return counts | {"cost": None if job.cost_micros is None else job.cost_micros / MICROS_PER_USD}
 
 
 def _told(state: JobState) -> dict[str, Any] | None:

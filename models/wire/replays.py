@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from models.lifecycle import FINAL, JobState
+from models.limits import MICROS_PER_CENT
 from models.replay import Comparison, Verdict, compare
 from models.tables.jobs import Job
 from models.tables.replays import Replay
@@ -79,13 +80,20 @@ def _turn(pair: Pair) -> dict[str, Any]:
         "target_output": _text(pair.replayed),
         "latency_source_ms": _latency(pair.source),
         "latency_target_ms": _latency(pair.job),
+        "cost_source_cents": _cost(pair.source),
+        "cost_target_cents": _cost(pair.job),
     }
 
 
 def _single(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """AIGateway's replay is of one turn, and shows its outputs at the top."""
-    names = ("source_output", "target_output", "latency_source_ms", "latency_target_ms", "first_difference")
-    return {name: turns[0][name] if len(turns) == 1 else None for name in names}
+    return {name: turns[0][name] if len(turns) == 1 else None for name in _SINGLE}
+
+
+_SINGLE = (
+    *("source_output", "target_output", "first_difference"),
+    *("latency_source_ms", "latency_target_ms", "cost_source_cents", "cost_target_cents"),
+)
 
 
 def _mixed(verdicts: Counter[Verdict]) -> Verdict:
@@ -101,6 +109,10 @@ def _status(states: Sequence[JobState]) -> str:
 
 def _text(message: dict[str, Any] | None) -> str | None:
     return None if message is None else message.get("content")
+
+
+def _cost(job: Job) -> float | None:
+    return None if job.cost_micros is None else job.cost_micros / MICROS_PER_CENT
 
 
 def _latency(job: Job) -> int | None:

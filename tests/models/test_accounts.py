@@ -1,19 +1,20 @@
 """Keys are found by their digest and nothing else, can be revoked, and secrets change over without a gap."""
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from models import accounts
+from models import accounts, sub_accounts
 from models.accounts import PREFIX, ROTATION_MS, SHORTEST_KEY, create_account, create_key
-from models.errors import InvalidRequest
+from models.errors import InvalidRequest, NotFound
+from models.limits import Limits
 from models.tables.access import Account, ApiKey
 from tests.models.conftest import NOW
 
 
 def test_a_key_leads_to_its_account(session, account):
     key = create_key(session, account, "laptop", NOW)
-    found = accounts.caller(session, key)
+    found = accounts.caller(session, key, NOW)
     assert found is not None
     assert found.account_id == account
     assert found.salt == session.get_one(Account, account).salt
@@ -35,13 +36,13 @@ def test_a_key_cannot_be_guessed_and_is_not_stored(session, account):
 )
 def test_a_wrong_key_leads_nowhere(session, account, change):
     key = create_key(session, account, "laptop", NOW)
-    assert accounts.caller(session, change(key)) is None
+    assert accounts.caller(session, change(key), NOW) is None
 
 
 def test_each_account_has_its_own_keys_salt_and_secret(session, account):
     other = create_account(session, "bob", NOW)
     mine, theirs = create_key(session, account, "k", NOW), create_key(session, other, "k", NOW)
-    one, two = accounts.caller(session, mine), accounts.caller(session, theirs)
+    one, two = accounts.caller(session, mine, NOW), accounts.caller(session, theirs, NOW)
     assert (one.account_id, two.account_id) == (account, other)
     assert one.salt != two.salt
     assert accounts.signing_secrets(session, account, NOW) != accounts.signing_secrets(session, other, NOW)
@@ -50,7 +51,7 @@ def test_each_account_has_its_own_keys_salt_and_secret(session, account):
 def test_an_operator_may_choose_the_key_if_it_is_long_enough(session, account):
     chosen = "x" * SHORTEST_KEY
     assert create_key(session, account, "first", NOW, chosen) == chosen
-    assert accounts.caller(session, chosen).account_id == account
+    assert accounts.caller(session, chosen, NOW).account_id == account
     for short in ("", "x" * (SHORTEST_KEY - 1)):
         with pytest.raises(InvalidRequest) as caught:
             create_key(session, account, "first", NOW, short)
@@ -73,12 +74,12 @@ def test_one_key_cannot_be_two_accounts(session, account):
 
 def test_a_revoked_key_leads_nowhere_and_is_revoked_once(session, account):
     key, kept = create_key(session, account, "lost", NOW), create_key(session, account, "kept", NOW)
-    key_id = accounts.caller(session, key).key_id
+    key_id = accounts.caller(session, key, NOW).key_id
     assert accounts.revoke_key(session, key_id, NOW + 1)
-    assert accounts.caller(session, key) is None
+    assert accounts.caller(session, key, NOW + 1) is None
     assert not accounts.revoke_key(session, key_id, NOW + 2)
     assert session.get_one(ApiKey, key_id, populate_existing=True).revoked_ms == NOW + 1
-    assert accounts.caller(session, kept) is not None
+    assert accounts.caller(session, kept, NOW) is not None
     assert not accounts.revoke_key(session, "key_unknown", NOW)
 
 
@@ -118,3 +119,48 @@ def test_a_second_rotation_drops_the_oldest_secret(session, account):
     third = accounts.rotate_secret(session, account, NOW)
     session.expire_all()
     assert accounts.signing_secrets(session, account, NOW) == [third, second]
+
+
+def test_a_caller_knows_its_limits_and_its_parents(session, account):
+    free = create_key(session, account, "k", NOW)
+    assert accounts.caller(session, free, NOW).limits == ()
+    below, key = sub_accounts.create(session, account, "below", {"parallel": 3, "default_tag": "shop"}, NOW)
+    found = accounts.caller(session, key, NOW)
+    assert (found.parent_id, found.tag, found.limits) == (account, "shop", (Limits(below.id, parallel=3),))
+    session.execute(update(Account).where(Account.id == account).values(credit_micros=5, models=["a"]))
+    session.expire_all()
+    above = Limits(account, credit_micros=5, models=("a",))
+    assert accounts.caller(session, key, NOW).limits == (Limits(below.id, parallel=3), above)
+    assert accounts.caller(session, free, NOW).limits == (above,)
+
+
+def test_old_keys_live_on_for_the_grace_and_no_longer(session, account):
+    old, lost = (create_key(session, account, name, NOW) for name in ("old", "lost"))
+    accounts.revoke_key(session, accounts.caller(session, lost, NOW).key_id, NOW)
+    new = accounts.rotate_keys(session, account, NOW, 1000)
+    assert [accounts.caller(session, key, NOW + 999) is not None for key in (old, lost, new)] == [True, False, True]
+    assert [accounts.caller(session, key, NOW + 1000) is not None for key in (old, lost, new)] == [False, False, True]
+    newest = accounts.rotate_keys(session, account, NOW + 1, 10_000)
+    assert accounts.caller(session, old, NOW + 1001) is None, "a second rotation lends no more time"
+    assert accounts.caller(session, new, NOW + 10_000) is not None
+    assert accounts.caller(session, newest, NOW + 20_000) is not None
+    session.expire_all()
+    key_id = accounts.caller(session, new, NOW + 2).key_id
+    assert accounts.revoke_key(session, key_id, NOW + 2), "a key in its grace can be ended"
+    assert accounts.caller(session, new, NOW + 2) is None
+
+
+def test_a_sub_accounts_name_stands_for_nobody_at_the_top(session, account):
+    sub_accounts.create(session, account, "default", {}, NOW)
+    assert accounts.account_named(session, "default") is None
+    assert accounts.called(session, "ada").id == account
+    with pytest.raises(NotFound):
+        accounts.called(session, "default")
+
+
+def test_credits_add_up_and_belong_to_the_top(session, account):
+    row = accounts.called(session, account)
+    assert [accounts.grant(session, row, amount) for amount in (5, 7, -2)] == [5, 12, 10]
+    below, _ = sub_accounts.create(session, account, "below", {}, NOW)
+    with pytest.raises(InvalidRequest):
+        accounts.grant(session, below, 5)

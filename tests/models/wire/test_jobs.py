@@ -26,7 +26,7 @@ def job(**changes):
 
 def ended(state, **changes):
     times = {"started_ms": NOW + 250, "first_token_ms": NOW + 400, "ended_ms": NOW + 2999}
-    return job(state=state, prompt_tokens=10, completion_tokens=5, cached_tokens=3, **(times | changes))
+    return job(state=state, prompt_tokens=10, completion_tokens=5, cached_tokens=3, cost_micros=6, **(times | changes))
 
 
 def test_a_job_that_waits_is_told_whole():
@@ -63,7 +63,7 @@ def test_a_job_that_has_its_answer_shows_it_with_what_it_took():
         1_800_000_002,
     )
     assert told["timing"] == {"queued_ms": 250, "ttft_ms": 400, "total_ms": 2999}
-    assert told["usage"]["total_tokens"] == 15
+    assert (told["usage"]["total_tokens"], told["usage"]["cost"]) == (15, 6e-6)
     assert (told["error"], told["error_code"]) == (None, None)
 
 

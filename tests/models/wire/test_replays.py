@@ -24,7 +24,8 @@ def said(text):
 
 def job(name, state=COMPLETED, took_ms=700, model="m"):
     started, ended = (None, None) if state is JobState.QUEUED else (NOW + 300, NOW + 300 + took_ms)
-    return Job(id=name, state=state, model=model, created_ms=NOW, started_ms=started, ended_ms=ended)
+    times = {"created_ms": NOW, "started_ms": started, "ended_ms": ended}
+    return Job(id=name, state=state, model=model, cost_micros=took_ms if took_ms < 800 else 15_000, **times)
 
 
 def pair(recorded="a", replayed="a", state=COMPLETED):
@@ -38,6 +39,7 @@ def test_a_replay_of_one_turn_shows_its_outputs_at_the_top():
     told = replay_view(replay(source_job_id="job_1", target_model="other"), [OTHER])
     difference = {"position": 2, "recorded": "abc", "replayed": "abd"}
     top = {"source_output": "abc", "target_output": "abd", "latency_source_ms": 700, "latency_target_ms": 900}
+    top |= {"cost_source_cents": 0.07, "cost_target_cents": 1.5}
     assert told == {
         "id": "rpl_1",
         "object": "replay",

@@ -1,0 +1,143 @@
+"""May this caller's jobs begin?  Models, money, rate and number at once, by the account's limits and those of the one above it.
+
+An account without limits is let through without a look at anything.  Without Redis the rates are not kept (a line in the log says
+so): they protect others from haste, and an outage is no time to refuse everybody.  Money is never let through uncounted: there the
+answer is Unavailable.  Who is refused because of jobs that may long have ended makes us look at their rows, and is then asked about
+again; so what a process that died had not let go is found when it matters.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from api.deps import State, now_ms
+from api.middleware import add_headers
+from infra import rate_limiter
+from infra.rate_limiter import Kind, Refused, Stale, Told
+from infra.redis import FAULTS
+from models import usage
+from models.accounts import Caller
+from models.cards.card import catalogue
+from models.errors import BudgetExceeded, InsufficientCredits, ModelNotAllowed, RateLimited, TramError, Unavailable
+from models.jobs import NewJob
+from models.limits import MICROS_PER_USD, RETRY_MOST_S, Demand, Limits, demand, month_of, span
+
+log = logging.getLogger(__name__)
+
+_ROUNDS = 8
+"""Readings of the books, or looks at doubted jobs, for one request; each makes progress, or somebody else does."""
+_PER_MINUTE = {Kind.REQUESTS: "requests_per_minute", Kind.TOKENS: "tokens_per_minute"}
+
+
+async def admit(state: State, caller: Caller, jobs: Sequence[NewJob]) -> list[NewJob]:
+    """The jobs as they are to be inserted, all or none.  Raises ModelNotAllowed, RateLimited, what money may say, Unavailable."""
+    _allowed(caller, jobs)
+    jobs = [replace(job, parent_id=caller.parent_id, tag=caller.tag) for job in jobs]
+    limits = [each for each in caller.limits if each.counted]
+    if not limits or not jobs:
+        return jobs
+    demands = [demand(job.id, catalogue().get(job.card), job.messages, job.parameters) for job in jobs]
+    try:
+        told = await _taken(state, limits, demands)
+    except FAULTS as error:
+        if any(each.money for each in limits):
+            raise Unavailable("what this account may spend cannot be counted at the moment") from error
+        log.warning("Redis is away: the rate of account %s is not kept", caller.account_id)
+        return jobs
+    add_headers(_headers(limits, told))
+    if told.refused:
+        raise _refusal(limits, told.refused, demands)
+    return [replace(job, held_micros=each.micros) for job, each in zip(jobs, demands, strict=True)]
+
+
+async def give_back(state: State, caller: Caller, jobs: Sequence[NewJob]) -> None:
+    """For jobs that were admitted and, for certain, not made.  What is not given back now is found when it stands in the way."""
+    limits = [each.account_id for each in caller.limits if each.counted]
+    if limits:
+        try:
+            await rate_limiter.give_back(state.redis, limits, [job.id for job in jobs])
+        except FAULTS:
+            log.warning("Redis is away: a place of account %s is freed later", caller.account_id)
+
+
+def _allowed(caller: Caller, jobs: Sequence[NewJob]) -> None:
+    for job in jobs:
+        if not all(each.allows(job.card, job.model) for each in caller.limits):
+            raise ModelNotAllowed(f"this account may not use the model {job.model!r}", param="model")
+
+
+async def _taken(state: State, limits: Sequence[Limits], demands: Sequence[Demand]) -> Told:
+    for left in reversed(range(_ROUNDS)):
+        month = month_of(now_ms())
+        told = await rate_limiter.take(state.redis, limits, demands, month, stale=left == 0)
+        if told.stale:
+            for each in told.stale:
+                await _seed(state, limits[each.account], each, month)
+        elif not (told.doubted and await _cleared(state, limits, told.doubted)):
+            return told
+    raise Unavailable("what this account may spend is being counted; try again")
+
+
+async def _seed(state: State, limits: Limits, stale: Stale, month: str) -> None:
+    query = partial(usage.standing, account_id=limits.account_id, month=month, held=stale.held)
+    found = await state.database.read(query)
+    spent = (found.month_micros, found.total_micros)
+    await rate_limiter.seed(state.redis, limits.account_id, month, stale.settled, spent, found.open)
+
+
+async def _cleared(state: State, limits: Sequence[Limits], doubted: Sequence[str]) -> bool:
+    """Whether any of the jobs had ended, so that asking again may end otherwise."""
+    ended, unbound = await state.database.read(partial(usage.ended, ids=doubted))
+    for each in ended:
+        await rate_limiter.settle(state.redis, each)
+    if unbound:
+        await rate_limiter.give_back(state.redis, [each.account_id for each in limits], unbound)
+    return bool(ended or unbound)
+
+
+def _refusal(limits: Sequence[Limits], refused: Sequence[Refused], demands: Sequence[Demand]) -> TramError:
+    """Money first, since waiting does not help there; else the longest wait."""
+    kinds = {each.kind: each for each in sorted(refused, key=lambda each: each.wait_ms)}
+    for kind, error, words in (
+        (Kind.CREDITS, InsufficientCredits, "the credits left"),
+        (Kind.BUDGET, BudgetExceeded, "what is left of the spending cap"),
+    ):
+        if kind in kinds:
+            left, needed = (
+                value / MICROS_PER_USD for value in (kinds[kind].left, sum(each.micros for each in demands))
+            )
+            return error(
+                f"{words} (USD {max(0.0, left):.6f}, open jobs counted in full) cannot cover what this may cost "
+                f"(USD {needed:.6f}); a lower max_completion_tokens needs less"
+            )
+    longest = max(refused, key=lambda each: each.wait_ms)
+    wait_s = min(longest.wait_ms / 1000, RETRY_MOST_S)
+    return RateLimited(
+        f"{_in_words(limits[longest.account], longest.kind)}; try again in {wait_s:.1f} s", retry_after_s=wait_s
+    )
+
+
+def _in_words(limits: Limits, kind: Kind) -> str:
+    if kind is Kind.PARALLEL:
+        return f"this account may have {limits.parallel} jobs open at once"
+    return f"this account's rate is limited to {getattr(limits, _PER_MINUTE[kind]):,} {kind} per minute"
+
+
+def _headers(limits: Sequence[Limits], told: Told) -> dict[str, str]:
+    """OpenAI's six, of the tightest limit; nothing of a rate that is not limited."""
+    found: dict[str, str] = {}
+    for kind, name in _PER_MINUTE.items():
+        known = [
+            (limit - levels[kind.value], limit, levels[kind.value])
+            for each, levels in zip(limits, told.levels, strict=True)
+            if (limit := getattr(each, name)) is not None
+        ]
+        if known:
+            left, limit, used = min(known)
+            found |= {
+                f"x-ratelimit-limit-{kind}": str(limit),
+                f"x-ratelimit-remaining-{kind}": str(max(0, int(left + 1e-6))),
+                f"x-ratelimit-reset-{kind}": span(used * 60_000 / limit),
+            }
+    return found
