@@ -30,7 +30,9 @@ from api.routes import (
     health,
     jobs,
     models,
+    native,
     replays,
+    texts,
     usage,
     webhooks,
 )
@@ -48,17 +50,8 @@ from models.errors import InvalidRequest, NotFound, TramError
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    chat,
-    completions,
-    jobs,
-    conversations,
-    replays,
-    webhooks,
-    accounts,
-    usage,
-    models,
-    health,
-    documents,
+    *(chat, completions, texts, native, jobs, conversations, replays, webhooks),
+    *(accounts, usage, models, health, documents),
 )
 
 
@@ -123,19 +116,19 @@ async def opened(settings: Settings) -> AsyncIterator[State]:
         )
 
 
-async def _not_valid(_: Request, error: Exception) -> Response:
+async def _not_valid(request: Request, error: Exception) -> Response:
     """A query or path parameter of the wrong kind; bodies are validated by their routes."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     param = str(first["loc"][-1])
-    return errors.respond(InvalidRequest(f"{param}: {first['msg']}", param=param))
+    return errors.respond(request, InvalidRequest(f"{param}: {first['msg']}", param=param))
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:  # noqa: PLR2004
-        return errors.respond(NotFound("there is no such endpoint", code="unknown_endpoint"))
-    answer = errors.respond(InvalidRequest(str(error.detail), code="method_not_allowed"))
+        return errors.respond(request, NotFound("there is no such endpoint", code="unknown_endpoint"))
+    answer = errors.respond(request, InvalidRequest(str(error.detail), code="method_not_allowed"))
     answer.status_code = error.status_code
     answer.headers["allow"] = _allowed(request)
     return answer
@@ -154,6 +147,6 @@ async def _unknown(request: Request, error: Exception) -> Response:
     with structlog.contextvars.bound_contextvars(request_id=request_id):
         log.error("a request broke", exc_info=error)
     words = "something broke on our side; the server's log has it under this request id"
-    answer = errors.respond(TramError(words))
+    answer = errors.respond(request, TramError(words))
     answer.headers["x-request-id"] = request_id
     return answer

@@ -1,4 +1,5 @@
-"""Which status and type does an error have on the wire?  One table, and OpenAI's envelope with all four keys.
+"""Which status and type does an error have on the wire?  One table, and OpenAI's envelope with all four keys; at Cloudflare's
+addresses Cloudflare's, with its number where it has one (source: Workers AI's list of errors), else with the status.
 
 The text of an exception that is not ours never leaves: the caller gets the request id, the log gets the rest.
 """
@@ -48,6 +49,24 @@ RETRY_AFTER_S = 5.0
 """What a 503 advises: a worker's restart takes about this long."""
 
 
+_NATIVE_PATH = "/ai/run/"
+_NATIVE_CODES: dict[type[errors.TramError], int] = {
+    errors.InvalidRequest: 5004,
+    errors.TooLarge: 3006,
+    errors.Unauthenticated: 10000,
+    errors.InsufficientCredits: 3036,
+    errors.BudgetExceeded: 3036,
+    errors.RateLimited: 3040,
+    errors.PermissionDenied: 5018,
+    errors.Expired: 3007,
+    errors.Cancelled: 3008,
+    errors.QueueFull: 3040,
+    errors.Unavailable: 3040,
+    errors.EngineBusy: 3040,
+}
+_NO_SUCH_MODEL = 5007
+
+
 def wire_of(error: errors.TramError) -> Wire:
     return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
 
@@ -63,11 +82,22 @@ def envelope(error: errors.TramError) -> dict[str, Any]:
     }
 
 
-def respond(error: errors.TramError, *, again: bool = True) -> Response:
+def native_envelope(error: errors.TramError) -> dict[str, Any]:
+    return {"result": None, "success": False, "errors": native_errors(error), "messages": []}
+
+
+def native_errors(error: errors.TramError) -> list[dict[str, Any]]:
+    numbers = (_NATIVE_CODES[kind] for kind in type(error).__mro__ if kind in _NATIVE_CODES)
+    number = _NO_SUCH_MODEL if error.own_code == "model_not_found" else next(numbers, wire_of(error).status)
+    return [{"code": number, "message": error.message}]
+
+
+def respond(request: Request, error: errors.TramError, *, again: bool = True) -> Response:
     """`again` False: the same request would be told the same."""
     wire = wire_of(error)
+    told = native_envelope(error) if _NATIVE_PATH in request.scope["path"] else envelope(error)
     headers = _advice(error, wire) if again and wire.again else {"x-should-retry": "false"}
-    return Response(orjson.dumps(envelope(error)), wire.status, headers=headers, media_type="application/json")
+    return Response(orjson.dumps(told), wire.status, headers=headers, media_type="application/json")
 
 
 def _advice(error: errors.TramError, wire: Wire) -> dict[str, str]:
@@ -82,4 +112,4 @@ def _advice(error: errors.TramError, wire: Wire) -> dict[str, str]:
 async def handle(request: Request, error: Exception) -> Response:
     """How a job ended stays true for the key that it was asked under; whatever else went wrong may go right the next time."""
     assert isinstance(error, errors.TramError)
-    return respond(error, again=not (error.ended and "idempotency-key" in request.headers))
+    return respond(request, error, again=not (error.ended and "idempotency-key" in request.headers))

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.deps import State
-from api.errors import envelope
+from api.dialects import CHAT, Dialect
 from api.records import stored_entries
 from infra.token_stream import START, Entry, EventId
 from models.errors import Interrupted, TramError
@@ -106,11 +106,13 @@ class EventStream(Response):
         headers: dict[str, str],
         on_hang_up: Callable[[], None] | None = None,
         observing: bool = False,
+        dialect: Dialect = CHAT,
     ) -> None:
         """`observing`: the stream of a job that lives its own life; its failure and its restarts are events like others."""
         super().__init__()
         self._own = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._line, self._closing, self._on_hang_up, self._observing = line, closing, on_hang_up, observing
+        self._dialect, self._chunks = dialect, dialect.chunks()
         self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -137,7 +139,7 @@ class EventStream(Response):
         except TramError as error:
             if not self._begun:
                 raise
-            await self._send(send, error_event(error))
+            await self._send(send, error_event(error, self._dialect))
             self._hang_up()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -165,7 +167,9 @@ class EventStream(Response):
 
     def _event(self, attempt: int, number: int, chunk: bytes) -> bytes:
         if chunk != RESTART:
-            return b"id: %d-%d\ndata: %b\n\n" % (attempt, number, chunk)
+            told = [chunk] if self._chunks is None else self._chunks(chunk)
+            name = b"id: %d-%d\n" % (attempt, number) if self._dialect.numbered else b""
+            return b"".join([b"%bdata: %b\n\n" % (name, each) for each in told])
         if not self._observing:
             raise Interrupted("a worker was lost and its answer could not be continued")
         return b"id: %d-%d\nevent: restart\ndata: {}\n\n" % (attempt, number)
@@ -177,11 +181,11 @@ def waited(entry: Entry) -> list[tuple[bytes, bytes]]:
     return [] if told is None or told < 0 else [(b"x-queue-wait-ms", b"%d" % told)]
 
 
-def chat_closing(ending: StreamEnd, _: EventId) -> bytes:
+def chat_closing(ending: StreamEnd, _: EventId, dialect: Dialect = CHAT) -> bytes:
     """OpenAI's: `[DONE]`, or a chunk with `error`, which its SDKs raise."""
     failure = ending.failure()
-    return DONE if failure is None else error_event(failure)
+    return DONE if failure is None else error_event(failure, dialect)
 
 
-def error_event(failure: TramError) -> bytes:
-    return b"data: %b\n\n" % orjson.dumps(envelope(failure))
+def error_event(failure: TramError, dialect: Dialect) -> bytes:
+    return b"data: %b\n\n" % orjson.dumps(dialect.error(failure))

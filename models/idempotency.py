@@ -77,3 +77,11 @@ def _same(known: IdempotencyKey, digest_of: str) -> str:
     if known.digest != digest_of:
         raise KeyReused("this Idempotency-Key came with another request", param="Idempotency-Key")
     return known.job_id
+
+
+def submit_all_once(session: Session, new: Sequence[NewJob], key: str, digest_of: str, now_ms: int) -> str:
+    """As `submit_once`, for jobs that were asked for together: the key stands for the first, and with it for all."""
+    known = submit_once(session, new[0], key, digest_of, now_ms)
+    if known == new[0].id and len(new) > 1:
+        submit(session, new[1:])
+    return known

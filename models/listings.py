@@ -41,3 +41,9 @@ def page(session: Session, table: type[Row], account_id: str, window: Window, *w
     rows = rows.order_by(table.id if window.ascending else table.id.desc()).limit(window.limit + 1)
     found: Sequence[Any] = session.scalars(rows).all()
     return Page(found[: window.limit], len(found) > window.limit)
+
+
+def these(session: Session, account_id: str, names: Sequence[str]) -> Sequence[Job]:
+    """Those of the named jobs that are the account's and not deleted."""
+    rows = select(Job).where(Job.id.in_(names), Job.account_id == account_id, Job.deleted_ms.is_(None))
+    return session.scalars(rows.order_by(Job.id)).all()

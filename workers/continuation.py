@@ -3,7 +3,7 @@
 SGLang takes a prompt as token ids: those of the messages and behind them those already said.  It streams text, not ids, but counts
 as it goes; each chunk made ids again gives back the ids that were said, and where the count says otherwise (or the text does) that
 is known, and counts as no.  An answer under a grammar cannot be gone on with: the engine would begin the grammar anew.  Neither can
-one of several choices, one about images, which are no ids, or one that has begun to call a tool.
+one of several choices, one about images, which are no ids, one that has begun to call a tool, or one that repeats its prompt.
 """
 
 import logging
@@ -73,6 +73,7 @@ def _is_plain(wanted: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) 
     form = (wanted.get("response_format") or {}).get("type", "text")
     under_grammar = form != "text" or "regex" in wanted
     free = wanted.get("tool_choice") in (None, "none", "auto")  # a tuple: a named tool is a dict, which no set takes
+    free = free and not wanted.get("echo")
     return free and not under_grammar and wanted.get("n") in {None, 1} and not _has_images(messages)
 
 

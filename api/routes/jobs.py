@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import ColumnElement
 from starlette.responses import Response
 
+from api.acceptance import accept, headers_of
 from api.answers import json_response, metadata_filters, page_of, window
 from api.cancel import cancel
 from api.deps import body_of, caller_of, key_of, state_of
-from api.intake import accept, headers_of
 from api.lines import EventStream, entries, only
 from api.records import job_of, result_of, stream_of
 from infra.token_stream import START, EventId

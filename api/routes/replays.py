@@ -8,10 +8,11 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from api.acceptance import Accepted, Asked, headers_of, jobs_ahead, made_before, made_once, publish
 from api.admission import admit
 from api.answers import json_response, page_of, window
 from api.deps import State, body_of, caller_of, key_of, now_ms, state_of
-from api.intake import Accepted, Asked, Lineage, headers_of, jobs_ahead, made_before, made_once, prepare, publish
+from api.intake import Lineage, prepare
 from models import ids, replays
 from models.accounts import Caller
 from models.errors import Conflict, InvalidRequest, NotFound

@@ -1,7 +1,8 @@
 """How is the engine asked?  Always by a stream: a request that streams is aborted within a moment of letting go of it.
 
-Relies on an OpenAI-compatible chat completions endpoint.  Of SGLang it uses more: a request id of ours (`rid`) that can be
-aborted by name, and a salt that keeps accounts apart in its prefix cache; a server that is not SGLang is sent neither.
+Relies on an OpenAI-compatible chat completions endpoint (for raw prompts: completions, `infra.engine.raw`).  Of SGLang it uses more: a
+request id of ours (`rid`) that can be aborted by name, and a salt that keeps accounts apart in its prefix cache; a server that is not
+SGLang is sent neither.
 
 Engine failures become `models.errors`: what the caller did wrong is `InvalidRequest`, what trying again may mend is `retryable`.
 """
@@ -15,6 +16,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from infra.engine import raw
 from infra.engine.tool_calls import shaped
 from models.errors import ContextLengthExceeded, EngineBusy, EngineError, EngineLost, InvalidRequest, TramError
 
@@ -78,7 +80,9 @@ class EngineClient:
         self, parameters: Mapping[str, Any], messages: list[dict[str, Any]], *, rid: str, cache_salt: str
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Each chunk as the engine sends it, parsed; the last ones carry `usage`.  Letting go of it aborts the request."""
-        body = {**parameters, "messages": messages, "model": self._model}
+        chat = raw.ChatChunks(parameters) if parameters.get("raw") else None
+        body = {**parameters, "messages": messages} if chat is None else raw.asked(parameters, messages)
+        body["model"] = self._model
         options = {"include_usage": True}
         if await self.is_sglang():
             body |= {"rid": rid, "cache_salt": cache_salt}
@@ -86,13 +90,12 @@ class EngineClient:
             body |= shaped(parameters) if self._leaves_calls else {}
         body |= {"stream": True, "stream_options": options}
         try:
-            async with self._session.post(
-                f"{self._url}/v1/chat/completions", data=orjson.dumps(body), headers=_JSON
-            ) as answer:
+            path = "/v1/chat/completions" if chat is None else "/v1/completions"
+            async with self._session.post(self._url + path, data=orjson.dumps(body), headers=_JSON) as answer:
                 if answer.status >= _HTTP_BAD_REQUEST:
                     raise _refusal(answer.status, await answer.read())
                 async for chunk in _chunks(answer):
-                    yield chunk
+                    yield chunk if chat is None else chat.of(chunk)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise EngineLost(f"the connection to the engine broke: {type(error).__name__}") from error
 
@@ -113,7 +116,8 @@ class EngineClient:
         A tokenizer that marks the beginning of each text does that; Mistral's and the toy's do not.  Raises EngineLost, EngineError.
         """
         shaping = {name: parameters[name] for name in _SHAPING if name in parameters}
-        prompt = await self._ask("/v1/tokenize", {"messages": messages} | shaping)
+        shown = {"prompt": messages[0]["content"]} if parameters.get("raw") else {"messages": messages} | shaping
+        prompt = await self._ask("/v1/tokenize", shown)
         answer = await self._ask("/v1/tokenize", {"prompt": pieces, "add_special_tokens": False})
         ids = [token for piece in answer["tokens"] for token in piece]
         read = await self._ask("/v1/detokenize", {"tokens": ids})

@@ -31,6 +31,7 @@ from models.wire.shape import in_json, in_json_or_calls, json_or_calls
 CHOICES_MOST = 16
 STOPS_MOST = 16
 METADATA_MOST = 16
+METADATA_CHARACTERS = 512
 BIASES_MOST = 300
 """As with OpenAI."""
 TIERS = {name: Tier(name) for name in Tier} | {
@@ -46,7 +47,8 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=METADATA_MOST)
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=METADATA_CHARACTERS)]],
+    Field(max_length=METADATA_MOST),
 ]
 
 
@@ -111,6 +113,10 @@ class ChatRequest(Strict):
     """These three say who asks: accounts' caches are apart anyway, and like prefixes are found without a key."""
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     conversation_id: str | None = None
+    raw: bool | None = None
+    """The one message is the prompt as it stands: no chat template is applied."""
+    echo: bool | None = None
+    """The answer begins with the prompt, and its log probabilities with the prompt's."""
     background: bool | None = None
     """Do not wait: 202 at once, with a completion whose `status` is `queued`."""
 
@@ -168,6 +174,21 @@ class ChatRequest(Strict):
             raise ValueError(f"{where}.role: the assistant spoke last; continue_final_message: true lets it go on")
         elif len(self.messages) == 1:
             raise ValueError(f"{where}.role: there is nothing that the assistant could be answering")
+        return self
+
+    @model_validator(mode="after")
+    def _is_a_prompt_if_raw(self) -> "ChatRequest":
+        if not self.raw:
+            if self.echo:
+                raise ValueError("echo: needs raw: true")
+            return self
+        if len(self.messages) > 1 or self.messages[0].role != "user" or not isinstance(self.messages[0].content, str):
+            raise ValueError("messages: raw takes one message of the user's, whose text is the prompt")
+        if not self.messages[0].content:
+            raise ValueError("messages[0].content: a raw prompt must not be empty")
+        for name in ("tools", "functions"):
+            if getattr(self, name):
+                raise ValueError(f"{name}: no template tells the model of them where the prompt is raw")
         return self
 
     @model_validator(mode="after")

@@ -19,8 +19,8 @@ What it does is scripted by words after a `!`: as last user message, behind the 
     raw=%5BTOOL     says this text, percent-encoded here, four characters a token
     die             ends, after `fail_after` tokens if that is given: the process, or in process its port and connections
 
-It counts as it goes where asked to (`continuous_usage_stats`), and its "token N" has the id 1000 + N: `input_ids` go on where they
-stop, as `continue_final_message` does behind the last message.  As a process it tells what it has seen at GET /_state,
+A raw prompt (`/v1/completions`) is answered alike, as text.  It counts as it goes where asked to (`continuous_usage_stats`), and its
+"token N" has the id 1000 + N: `input_ids` go on where they stop, as `continue_final_message` does behind the last message.  As a process it tells what it has seen at GET /_state,
 GET /_requests, and GET /_wait?running=0&min_finished=5&timeout_s=10 (the state once it is so, or 408).
 """
 
@@ -45,6 +45,7 @@ RAW = 4
 """Characters of a scripted text that make a token."""
 KEEP = 1000
 FULL = {"object": "error", "message": "The request queue is full.", "type": "503", "param": None, "code": 503}
+DELTA = ',"delta":{"reasoning_content":null'
 UNSAID = '},"logprobs":null,"finish_reason":null,"matched_stop":null}]'
 END = "}\n\n"
 FIRST_ID = 1000
@@ -108,9 +109,10 @@ class Answer:
         self.counting = bool((body.get("stream_options") or {}).get("continuous_usage_stats"))
         self.named = {"created": int(time.time()), "model": body.get("model", engine.model)}
         common = orjson.dumps(self.named).decode()[1:-1]
+        self.raw = "prompt" in body
+        kind, delta = ("text_completion", "") if self.raw else ("chat.completion.chunk", DELTA)
         self.heads = [
-            f'data: {{"id":"{name}","object":"chat.completion.chunk",{common},"choices":[{{"index":{index},'
-            '"delta":{"reasoning_content":null'
+            f'data: {{"id":"{name}","object":"{kind}",{common},"choices":[{{"index":{index}{delta}'
             for index, name in enumerate(self.ids)
         ]
         self.due = asyncio.get_running_loop().time() + script.first
@@ -143,16 +145,16 @@ class Answer:
         self.engine.changed()
 
     def _chunks(self, until: int) -> list[str]:
-        roles = [
-            f'{head},"role":"assistant","content":""{UNSAID}{END}' for head in self.heads if self.said == self.begun
-        ]
+        begins = self.said == self.begun and not self.raw
+        roles = [f'{head},"role":"assistant","content":""{UNSAID}{END}' for head in self.heads if begins]
         numbers = range(self.said + 1, until + 1)
         words = [(n, json.dumps(self.script.word(n))) for n in numbers]
-        return roles + [f'{head},"content":{said}{self._unsaid(n)}' for n, said in words for head in self.heads]
+        name = "text" if self.raw else "content"
+        return roles + [f'{head},"{name}":{said}{self._unsaid(n)}' for n, said in words for head in self.heads]
 
     def _unsaid(self, number: int) -> str:
         usage = f',"usage":{orjson.dumps(self.usage(number - self.begun)).decode()}' if self.counting else ""
-        return UNSAID + usage + END
+        return UNSAID.removeprefix("}" if self.raw else "") + usage + END
 
     def usage(self, said: int) -> dict[str, Any]:
         counts = {"prompt_tokens": self.prompt_tokens, "total_tokens": self.prompt_tokens + said}
@@ -189,7 +191,8 @@ class Answer:
             self._reply_whole(reason, usage)
 
     def _end_stream(self, reason: str, usage: dict[str, Any]) -> None:
-        pieces = [head + UNSAID.replace('reason":null', f'reason":"{reason}"') + END for head in self.heads]
+        unsaid = ',"text":""' + UNSAID[1:] if self.raw else UNSAID
+        pieces = [head + unsaid.replace('reason":null', f'reason":"{reason}"') + END for head in self.heads]
         if (self.body.get("stream_options") or {}).get("include_usage"):
             pieces.append(f'{self.heads[0].partition("[")[0]}[],"usage":{orjson.dumps(usage).decode()}}}\n\n')
         self.link.piece("".join(pieces) + "data: [DONE]\n\n", last=True)
@@ -300,7 +303,7 @@ class FakeEngine:
     def remember(self, body: dict[str, Any]) -> tuple[int, int]:
         """Words of the prompt, and how many of them stand in messages that began an earlier prompt, too."""
         chain, words, cached = hash(body.get("cache_salt")), _ids_said(body), 0
-        for message in body["messages"]:
+        for message in _messages(body):
             chain = hash((chain, message["role"], str(message.get("content"))))
             words += 1 + len(str(message.get("content")).split())
             cached = words if chain in self._known else cached
@@ -342,6 +345,8 @@ class FakeEngine:
         if "messages" in body:
             words = sum(1 + len(str(message.get("content")).split()) for message in body["messages"])
             return link.reply(200, {"tokens": list(range(1, words + 1))})
+        if isinstance(body["prompt"], str):
+            return link.reply(200, {"tokens": list(range(1, 1 + len(body["prompt"].split())))})
         numbers = [[int(text) for text in piece.split() if text.isdigit()] for piece in body["prompt"]]
         return link.reply(200, {"tokens": [[FIRST_ID + number for number in piece] for piece in numbers]})
 
@@ -394,17 +399,22 @@ def word(number: int, name: str = "token") -> str:
     return f" {name} {number}" if number > 1 else f"{name} 1"
 
 
+def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
+    return body.get("messages") or [{"role": "user", "content": body["prompt"]}]
+
+
 def _ids_said(body: dict[str, Any]) -> int:
-    return sum(token > FIRST_ID for token in body.get("input_ids") or ())
+    ids = body["prompt"] if isinstance(body.get("prompt"), list) else body.get("input_ids")
+    return sum(token > FIRST_ID for token in ids or ())
 
 
 def _said_before(body: dict[str, Any]) -> int:
-    last = body["messages"][-1]["content"] if body.get("continue_final_message") else ""
+    last = _messages(body)[-1]["content"] if body.get("continue_final_message") else ""
     return _ids_said(body) or last.count("token")
 
 
 def _last_words(body: dict[str, Any]) -> str:
-    said = [message.get("content") for message in body["messages"] if message["role"] == "user"]
+    said = [message.get("content") for message in _messages(body) if message["role"] == "user"]
     text = said[-1] if said and isinstance(said[-1], str) else ""
     return text[1:] if text.startswith("!") else ""
 
@@ -416,6 +426,7 @@ def _error(message: str, status: int) -> dict[str, Any]:
 
 ROUTES: dict[tuple[str, str], Callable[..., None]] = {
     ("POST", "/v1/chat/completions"): FakeEngine.chat,
+    ("POST", "/v1/completions"): FakeEngine.chat,
     ("POST", "/abort_request"): FakeEngine.abort,
     ("POST", "/v1/tokenize"): FakeEngine.tokenize,
     ("POST", "/v1/detokenize"): FakeEngine.detokenize,

@@ -217,3 +217,12 @@ async def test_answers_that_begin_together_have_names_of_their_own(engine, sdk):
     answers = await asyncio.gather(*first, sdk.chat.completions.create(**ask(scripts[2])))
     said = [answer.choices[0].message.content for answer in answers]
     assert said == ["a 1 a 2 a 3", "b 1 b 2 b 3", "c 1 c 2 c 3"]
+
+
+async def test_it_completes_texts_as_the_sdk_takes_them(sdk):
+    fields = {"model": "tiny", "prompt": "!tokens=3"}
+    stream = await sdk.completions.create(**fields, stream=True, stream_options={"include_usage": True})
+    *said, last = [chunk async for chunk in stream]
+    assert "".join(chunk.choices[0].text for chunk in said) == "token 1 token 2 token 3"
+    assert [chunk.choices[0].finish_reason for chunk in said] == [None, None, None, "stop"]
+    assert (last.object, last.choices, last.usage.completion_tokens) == ("text_completion", [], 3)

@@ -6,14 +6,15 @@
 Broken off means both ends are closed at once, as when the engine's process is killed.
 """
 
+import re
 import socket
 import threading
 from contextlib import suppress
 from typing import Self
 from urllib.parse import urlsplit
 
-_CHAT = b"POST /v1/chat/completions"
-_CHUNK = b'"delta":{'
+_ASKED = (b"POST /v1/chat/completions", b"POST /v1/completions")
+_CHUNK = re.compile(rb'"delta":{|"text":"')
 _READ_BYTES = 1 << 16
 
 
@@ -46,7 +47,7 @@ class Cutter:
 
     def after(self, request: bytes) -> int | None:
         """How many chunks the answer to `request` may have; None: all."""
-        return self.cuts.pop(0) if self.cuts and request.startswith(_CHAT) else None
+        return self.cuts.pop(0) if self.cuts and request.startswith(_ASKED) else None
 
 
 class _Line:
@@ -81,12 +82,10 @@ class _Line:
     def _until_cut(self, data: bytes) -> bytes:
         if self._left is None:
             return data
-        start = 0
-        while (found := data.find(_CHUNK, start)) >= 0:
+        for found in _CHUNK.finditer(data):
             if self._left == 0:
-                return data[:found]
+                return data[: found.start()]
             self._left -= 1
-            start = found + len(_CHUNK)
         return data
 
     def _hang_up(self) -> None:

@@ -12,6 +12,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 QUESTIONS = ("Tell me a story.", "Count to twenty.", "Café, naïve, 東京 and 🎉: what are they?")
 CUTS = (2, 4, 5, 3)
 """Chunks after which the wire breaks, one attempt after the other; the fifth, which is the last, is left alone."""
+RAW = "Once upon a time there"
+"""As the toy goes on with it, long enough to be cut four times."""
 LONG = {"max_tokens": 40, "temperature": 0}
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
 
@@ -66,6 +68,25 @@ def test_an_answer_that_continued_a_message_goes_on_too(frail: Stack, wire: Cutt
     assert answer.json()["usage"]["total_tokens"] == undisturbed["usage"]["total_tokens"]
 
 
+@pytest.mark.parametrize("fields", [{}, {"logprobs": 2}], ids=["plain", "logprobs"])
+def test_a_raw_prompt_that_was_cut_short_goes_on_too(frail: Stack, wire: Cutter, fields):
+    body = {"prompt": RAW, **LONG, **fields}
+    undisturbed = frail.http.post("/v1/completions", json=body).raise_for_status().json()
+    wire.cuts = list(CUTS)
+    with frail.http.stream("POST", "/v1/completions", json=body | {"stream": True}) as response:
+        *seen, _ = events(response)
+    text = "".join(event.chunk["choices"][0]["text"] for event in seen)
+    (wanted,) = undisturbed["choices"]
+    assert text == wanted["text"]
+    job = frail.job(response.headers["x-tram-job"])
+    assert job["attempt"] == 1 + len(CUTS)
+    for name in ("prompt_tokens", "completion_tokens"):
+        assert job["usage"][name] == undisturbed["usage"][name]
+    if fields:
+        said = [token for event in seen for token in (event.chunk["choices"][0]["logprobs"] or {}).get("tokens", ())]
+        assert said == wanted["logprobs"]["tokens"]
+
+
 @pytest.mark.parametrize(
     ("fields", "cut"),
     [
@@ -86,6 +107,18 @@ def test_what_cannot_go_on_begins_anew(frail: Stack, wire: Cutter, fields, cut):
     assert (job["attempt"], job["usage"]["completion_tokens"]) == (2, undisturbed["usage"]["completion_tokens"])
     said_once = [choice["message"].get("content") for choice in job["result"]["choices"]]
     assert said_once == [choice["message"].get("content") for choice in undisturbed["choices"]]
+
+
+def test_an_echo_begins_anew(frail: Stack, wire: Cutter):
+    fields = LONG | {"raw": True, "echo": True}
+    undisturbed = frail.chat(RAW, **fields)["choices"][0]["message"]["content"]
+    wire.cuts = [4]
+    job_id = frail.submit(RAW, **fields)
+    seen = frail.follow(job_id)
+    assert [event.event for event in seen if event.event] == ["restart", "end"]
+    assert text_of(seen) == undisturbed
+    assert undisturbed.startswith(RAW)
+    assert frail.job(job_id)["attempt"] == 2
 
 
 def test_an_answer_that_had_only_begun_to_speak_begins_without_a_word(frail: Stack, wire: Cutter):

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from models import idempotency
 from models.accounts import create_account
 from models.errors import KeyReused
-from models.idempotency import KEPT_MS, digest, made_before, start_once, submit_once
+from models.idempotency import KEPT_MS, digest, made_before, start_once, submit_all_once, submit_once
 from models.replays import NewReplay
 from models.tables.jobs import IdempotencyKey, Job
 from models.tables.replays import Replay
@@ -113,3 +113,16 @@ def test_a_request_that_comes_while_its_equal_is_not_yet_committed_waits_for_it(
         account = create_account(session, "ada", NOW)
     one, other = overlapping(engine, lambda session: once(session, account), lambda session: once(session, account))
     assert one == other
+
+
+def test_a_key_stands_for_all_that_was_asked_together(session, account):
+    first = [new_job(session, account) for _ in range(3)]
+    asked = digest("job", BODY)
+    assert submit_all_once(session, first, "k", asked, NOW) == first[0].id
+    assert submit_all_once(session, [new_job(session, account) for _ in range(3)], "k", asked, NOW) == first[0].id
+    assert sorted(session.scalars(select(Job.id))) == sorted(job.id for job in first)
+    alone = new_job(session, account)
+    assert submit_all_once(session, [alone], "one", asked, NOW) == alone.id
+    with pytest.raises(KeyReused):
+        submit_all_once(session, [new_job(session, account)], "k", "other", NOW)
+    assert count(session, Job) == 4

@@ -49,3 +49,29 @@ def test_a_job_is_found_by_its_own_id_and_by_its_completions(name):
 def test_what_is_no_completion_is_taken_for_a_job():
     assert ids.job_of("") == ""
     assert ids.job_of("rpl_1") == "rpl_1"
+
+
+@pytest.mark.parametrize("name", ["job_01arzddcyhabcdefghjkmnpqrs", "cmpl-01arzddcyhabcdefghjkmnpqrs"])
+def test_a_job_is_found_by_the_id_of_a_text(name):
+    assert ids.job_of(name) == "job_01arzddcyhabcdefghjkmnpqrs"
+
+
+@given(st.integers(1, ids.SERIES_MOST))
+def test_one_name_stands_for_a_series(count):
+    made = ids.series("job", count)
+    assert len({*made}) == count
+    assert made == sorted(made)
+    assert all(re.fullmatch(rf"job_{CROCKFORD.pattern}", each) for each in made)
+    name = ids.series_name(made[0], count)
+    assert ids.series_named("job", name) == made
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", name), "a UUID, as Cloudflare's are"
+
+
+def test_a_series_is_made_when_it_is():
+    before, (made,), after = ids.new("job"), ids.series("job", 1), ids.new("job")
+    assert before[:14] <= made[:14] <= after[:14]
+
+
+@pytest.mark.parametrize("name", ["", "x", "job_1", "0" * 32, "g" * 32])
+def test_what_is_no_name_stands_for_nothing(name):
+    assert ids.series_named("job", name) == []

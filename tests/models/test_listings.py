@@ -3,8 +3,9 @@
 import pytest
 
 from models.accounts import create_account
+from models.deletions import delete_job
 from models.lifecycle import JobState
-from models.listings import LIMIT_MOST, Window, page
+from models.listings import LIMIT_MOST, Window, page, these
 from models.replays import NewReplay, start
 from models.tables.jobs import Job
 from models.tables.replays import Replay
@@ -87,3 +88,14 @@ def test_a_page_is_an_index_range_and_never_a_sort(session, account, table, afte
     assert f"ix_{table.__tablename__}_list" in plan
     assert "sort" not in plan.lower()
     assert "temp b-tree" not in plan.lower()
+
+
+def test_named_jobs_are_told_of_to_their_owner_alone(session, account):
+    first, second = sorted(submitted(session, account) for _ in range(2))
+    theirs = submitted(session, create_account(session, "bob", NOW))
+    submitted(session, account)
+    assert [job.id for job in these(session, account, [second, theirs, first, "job_x"])] == [first, second]
+    assert these(session, account, []) == []
+    gone = ended(session, account)
+    delete_job(session, gone, NOW)
+    assert these(session, account, [gone]) == []
