@@ -195,7 +195,6 @@ FIELDS = [
     ({"messages": [USER, CALLED]}, "messages[1].tool_calls"),
     ({"service_tier": "gold"}, "service_tier"),
     ({"modalities": ["audio"]}, "modalities[0]"),
-    ({"functions": [{"name": "f"}]}, "functions"),
     ({"reasoning_effort": "low"}, "reasoning_effort"),
     ({"input_ids": [1]}, "input_ids"),
     ({"": 1}, "body"),

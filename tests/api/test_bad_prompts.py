@@ -105,7 +105,6 @@ OF_NATIVE = [
     ({"functions": [FUNCTION], "raw": True}, "tools"),
     ({"tools": [FUNCTION, FUNCTION]}, "tools[1].function.name"),
     ({"tools": {}}, "tools"),
-    ({"tools": [FUNCTION], "guided_json": {}}, "guided_json"),
     ({"response_format": {"type": "json_schema", "json_schema": {"$ref": "#"}}}, "response_format.json_schema.schema"),
     ({"response_format": "json"}, "response_format"),
     ({"requests": [ASKED]}, "prompt"),

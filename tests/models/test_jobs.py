@@ -138,9 +138,10 @@ def test_a_claim_tells_all_that_an_attempt_needs(session, account):
     told = jobs.claim(session, job.id, "w1", NOW + 7)
     assert isinstance(told, Claimed)
     facts_told = {name: getattr(told, name) for name in Claimed.__slots__}
+    the_rows = {"attempt": 1, "started_ms": NOW + 7}
     assert facts_told == {
-        name: getattr(job, name, 1) for name in Claimed.__slots__
-    }  # 1: the attempt, which is the row's
+        name: the_rows[name] if name in the_rows else getattr(job, name) for name in Claimed.__slots__
+    }
     stored = row(session, job.id)
     assert (stored.worker, stored.lease_until_ms, stored.started_ms) == ("w1", NOW + 7 + LEASE_MS, NOW + 7)
     assert stored.publish_due_ms is None
