@@ -120,11 +120,28 @@ def _no_number(word: str) -> None:
 def _lost(sent: dict[str, Any], got: dict[str, Any]) -> str:
     """What is not the same on the far side."""
     wanted = {RENAMED.get(name, name): value for name, value in _for_the_engine(sent).items()}
+    if got.get("response_format", {}).get("type") == "structural_tag":
+        if lost := _not_in_the_grammar(wanted, json.dumps(got["response_format"])):
+            return lost
+        wanted |= {"response_format": got["response_format"]}
+        wanted |= {"tool_choice": "auto"} if wanted.get("tool_choice") else {}
     for name, value in wanted.items():
         if json.dumps(got.get(name)) != json.dumps(value):
             return f"{name} was {value!r:.300} and became {got.get(name)!r:.300}"
     more = got.keys() - wanted.keys() - ADDED
     return f"nobody asked for {more}" if more else ""
+
+
+def _not_in_the_grammar(wanted: dict[str, Any], grammar: str) -> str:
+    """Where tools are offered, JSON, strict arguments and calls that must be made are one grammar: what bound them stands in it."""
+    if not wanted.get("tools"):
+        return "a grammar of calls, and no tools"
+    functions = [tool["function"] for tool in wanted["tools"]]
+    bound = [function["parameters"] for function in functions if function.get("strict") and function.get("parameters")]
+    if wanted.get("tool_choice") in (None, "auto"):
+        bound += [schema] if (schema := wanted.get("response_format", {}).get("json_schema", {}).get("schema")) else []
+    missing = [schema for schema in bound if json.dumps(schema) not in grammar]
+    return f"{missing[0]!r:.300} does not bind the answer" if missing else ""
 
 
 def _for_the_engine(sent: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tests.flow.stack import Stack, said, until
 
 
 def test_a_job_answers_202_and_says_where_it_is(tram: Stack):
-    answer = tram.http.post("/v1/jobs", json={"messages": said("!tokens=3"), "metadata": {"order": "4711"}})
+    answer = tram.http.post("/v1/jobs", json={"messages": said("!tokens=3 first=1"), "metadata": {"order": "4711"}})
     job = answer.json()
     assert (answer.status_code, answer.headers["location"]) == (202, f"/v1/jobs/{job['id']}")
     assert (job["object"], job["result"]) == ("job", None)
