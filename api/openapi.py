@@ -15,28 +15,12 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from api.contract import (
-    ADVICE,
-    ANY,
-    CODES,
-    EVENT_HEADERS,
-    EVENTS,
-    EXAMPLES,
-    HEADERS,
-    JSON,
-    QUERY,
-    ROUTES,
-    STREAM,
-    TAKEN,
-    Route,
-    Shape,
-)
+from api.contract import ANY, EVENTS, EXAMPLES, JSON, ROUTES, STREAM, Route, Shape
 from api.errors import TABLE
+from api.vocabulary import ADVICE, CODES, EVENT_HEADERS, EVERYWHERE, HEADERS, QUERY, SELDOM, TAKEN
 from models.wire.shapes.chat import Error
 
 _REFERENCE = "#/components/schemas/{model}"
-_OPTIONAL = frozenset({"idempotent-replayed", "x-tram-job", "location"})
-"""Not on every answer of a route that gives them."""
 Json = dict[str, Any]
 
 
@@ -96,10 +80,10 @@ def _answer(status: int, shape: Shape | str | None, route: Route) -> Json:
         content[shape] = {"schema": {"type": "string"}} if shape != JSON else {"schema": {"type": "object"}}
     elif shape is not None:
         content[JSON] = {"schema": _page(shape) if route.page else _reference(shape)}
-    names = ["x-request-id", *route.gives]
+    names = [*EVERYWHERE, *route.gives]
     if route.streams and status == HTTPStatus.OK:
         content[STREAM] = _events(route.streams)
-    told = {"description": HTTPStatus(status).phrase, "headers": _headers(names)}
+    told = {"description": HTTPStatus(status).phrase, "headers": _headers(names, status)}
     return told | {"content": content} if content else told
 
 
@@ -119,14 +103,14 @@ def _refusal(status: int) -> Json:
     kinds = sorted({wire.type for wire in TABLE.values() if wire.status == status})
     named = {"properties": {"error": {"properties": {"type": {"enum": kinds}, "code": {"enum": codes}}}}}
     schema = {"allOf": [_reference(Error), named]}
-    headers = _headers(["x-request-id", *ADVICE.get(status, ())])
+    headers = _headers([*EVERYWHERE, *ADVICE.get(status, ())], status)
     return {"description": told, "headers": headers, "content": {JSON: {"schema": schema}}}
 
 
 def _refused(status: int, shape: Shape) -> Json:
     if shape is Error:
         return {"$ref": f"#/components/responses/{_word(status)}"}
-    headers = _headers(["x-request-id", *ADVICE.get(status, ())])
+    headers = _headers([*EVERYWHERE, *ADVICE.get(status, ())], status)
     return {"description": _word(status), "headers": headers, "content": {JSON: {"schema": _reference(shape)}}}
 
 
@@ -141,10 +125,11 @@ def _codes(status: int) -> Iterable[str]:
             yield from CODES.get(kind, ())
 
 
-def _headers(names: Iterable[str]) -> Json:
+def _headers(names: Iterable[str], status: int) -> Json:
+    """A header may be one of those that are not on every answer with this status."""
+    told = {"schema": {"type": "string"}}
     return {
-        name: {"description": HEADERS[name], "schema": {"type": "string"}, "required": name not in _OPTIONAL}
-        for name in names
+        name: {"description": HEADERS[name], "required": status not in SELDOM.get(name, ()), **told} for name in names
     }
 
 

@@ -125,6 +125,7 @@ def _shape(name: str, schema: Json) -> str:
         for field, each in schema.get("properties", {}).items()
     )
     words = _code(schema.get("description", "")) or escape(", ".join(map(str, schema.get("enum", ()))))
+    words += f" {_type(schema)}" if "anyOf" in schema else ""
     return f'<section id="{name}"><h3><code>{name}</code></h3><p>{words}</p>{_rows(fields)}</section>'
 
 

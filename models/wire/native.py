@@ -21,7 +21,7 @@ MAX_TOKENS = 256
 """Cloudflare's, where the request does not say."""
 REFERENCE = "external_reference"
 """Under this name a batch's job keeps its caller's reference in its metadata."""
-_NO_PLACE = frozenset({"model", "n", "logprobs", "top_logprobs", "stream_options", "background", "function_call"})
+NO_PLACE = frozenset({"model", "n", "logprobs", "top_logprobs", "stream_options", "background", "function_call"})
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -72,7 +72,7 @@ class Referred(BaseModel):
 
 def chat_of(body: Mapping[str, Any], model: str) -> dict[str, Any]:
     """The body of the chat that a native body stands for.  Raises InvalidRequest."""
-    refuse(body, _NO_PLACE)
+    refuse(body, NO_PLACE)
     wanted = validated(NativeRequest, body)
     chat = {name: value for name, value in body.items() if name not in NativeRequest.model_fields}
     chat["model"] = model

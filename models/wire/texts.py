@@ -15,7 +15,7 @@ from models.wire.problems import explain
 
 MAX_TOKENS = 16
 """As with OpenAI, where the request does not say."""
-_CHATS_OWN = frozenset(
+CHATS_OWN = frozenset(
     {"messages", "tools", "tool_choice", "parallel_tool_calls", "top_logprobs", "max_completion_tokens", "modalities"}
     | {"functions", "function_call", "continue_final_message", "background"}
 )
@@ -55,7 +55,7 @@ def refuse(body: Mapping[str, Any], names: frozenset[str]) -> None:
 
 def chat_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """The body of the chat that a completion's body stands for.  Raises InvalidRequest."""
-    refuse(body, _CHATS_OWN)
+    refuse(body, CHATS_OWN)
     try:
         wanted = TextRequest.model_validate(body)
     except ValidationError as error:

@@ -1,6 +1,6 @@
 """How do errors, chat completions and their chunks look?  OpenAI's words, with what we add."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -9,7 +9,8 @@ from models.wire.chat import Metadata
 from models.wire.shapes import CompletionId, Seconds, Shape
 
 Tier = Literal["default", "flex", "priority"]
-Reason = Literal["stop", "length", "tool_calls", "content_filter"]
+Reason = Literal["stop", "length", "tool_calls", "function_call", "content_filter"]
+Fingerprint = Annotated[str | None, Field(description="Weights and engine: who is given the same twice may compare")]
 
 
 class ErrorBody(Shape):
@@ -51,11 +52,14 @@ class Reply(Shape):
     role: Literal["assistant"]
     content: str | None
     tool_calls: list[Call] = Field(default_factory=list)
+    function_call: CalledFunction | None = None
+    """Where `functions` were sent."""
 
 
 class LogProbability(Shape):
     token: str
-    logprob: float
+    logprob: float | None
+    """None for the first token of a prompt that is echoed, before which nothing stands."""
     bytes: list[int] | None
     top_logprobs: list["LogProbability"] = Field(default_factory=list)
 
@@ -79,6 +83,7 @@ class ChatCompletion(Shape):
     choices: list[Choice]
     usage: Usage
     service_tier: Tier
+    system_fingerprint: Fingerprint
 
 
 class Told(Shape):
@@ -96,6 +101,7 @@ class StoredCompletion(Shape):
     choices: list[Choice]
     usage: Usage | None
     service_tier: Tier
+    system_fingerprint: Fingerprint
     status: JobState
     metadata: Metadata
     error: Told | None
@@ -117,6 +123,7 @@ class Delta(Shape):
     role: Literal["assistant"] = "assistant"
     content: str = ""
     tool_calls: list[DeltaCall] = Field(default_factory=list)
+    function_call: DeltaFunction | None = None
 
 
 class ChunkChoice(Shape):
@@ -134,6 +141,7 @@ class ChatCompletionChunk(Shape):
     created: Seconds
     model: str
     service_tier: Tier
+    system_fingerprint: Fingerprint
     choices: list[ChunkChoice]
     usage: Usage | None = None
 

@@ -17,6 +17,11 @@ class Timing(Shape):
     total_ms: Milliseconds | None
 
 
+class JobUsage(Usage):
+    cost: float | None
+    """US dollars; null where the job is not billed."""
+
+
 class Job(Shape):
     id: JobId
     object: Literal["job"]
@@ -38,7 +43,7 @@ class Job(Shape):
     result_url: str | None
     error: str | None
     error_code: str | None
-    usage: Usage | None
+    usage: JobUsage | None
     timing: Timing
 
 
@@ -113,6 +118,8 @@ class ReplayedTurn(Shape):
     target_output: str | None
     latency_source_ms: int | None
     latency_target_ms: int | None
+    cost_source_cents: float | None
+    cost_target_cents: float | None
 
 
 class Replay(Shape):
@@ -131,5 +138,7 @@ class Replay(Shape):
     target_output: str | None
     latency_source_ms: int | None
     latency_target_ms: int | None
+    cost_source_cents: float | None
+    cost_target_cents: float | None
     first_difference: Difference | None
     turns: list[ReplayedTurn]

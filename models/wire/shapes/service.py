@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from models.cards.card import Sampling
 from models.tables.webhooks import DeliveryState
 from models.wire.shapes import JobId, Seconds, Shape
 from models.wire.shapes.records import Job
@@ -72,11 +73,19 @@ class Model(Shape):
     workers: int
     capacity: int
     running: int
+    system_fingerprints: list[str]
+    """Of the workers that are there now."""
     aliases: list[str]
+    stands_in_for: list[str]
+    """Names that it answers to while nobody serves theirs."""
+    weights: str
+    revision: str
     context_length: int
     max_output_tokens: int
     modalities: list[str]
     capabilities: list[str]
+    sampling: Sampling
+    tool_calls: str
     pricing: Pricing
     launched: str
     retires: str | None
