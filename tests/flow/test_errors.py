@@ -1,6 +1,7 @@
 """The table of errors, row by row, as openai-python's exception classes and its rules for trying again.
 
-A row says how the error comes about; what the client must make of it holds for all rows.
+A row says how the error comes about; what the client must make of it holds for all rows.  Money is test_accounts.py's: it needs
+a model that costs some.
 """
 
 import math
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import openai
@@ -79,6 +81,26 @@ def use_no_key(client: openai.OpenAI, _: Stack) -> object:
     return ask(client, extra_headers={"Authorization": openai.Omit()})
 
 
+def limited(tram: Stack, **limits: Any) -> str:
+    """The key of a new sub-account."""
+    made = tram.http.post("/v1/sub-accounts", json={"name": uuid4().hex, **limits})
+    return made.raise_for_status().json()["scoped_key"]
+
+
+def use_a_model_that_is_not_allowed(client: openai.OpenAI, tram: Stack) -> object:
+    return ask(client.with_options(api_key=limited(tram, allowed_models=["tram-demo"])))
+
+
+def use_more_than_one_line(client: openai.OpenAI, tram: Stack) -> object:
+    key = limited(tram, max_parallel_requests=1)
+    with tram.client(key) as http:
+        job = http.post("/v1/jobs", json={"messages": said("!hang")}).raise_for_status().json()
+        try:
+            return ask(client.with_options(api_key=key))
+        finally:
+            http.delete(f"/v1/jobs/{job['id']}").raise_for_status()
+
+
 BAD = ("invalid_request_error", openai.BadRequestError)
 ROWS = [
     Row(400, BAD[0], "invalid_request", BAD[1], {"temperature": 9}),
@@ -87,12 +109,27 @@ ROWS = [
     Row(400, BAD[0], "unsupported_parameter", BAD[1], {"extra_body": {"logit": 1}}),
     Row(401, "authentication_error", "invalid_api_key", openai.AuthenticationError, provoke=use_a_wrong_key),
     Row(401, "authentication_error", "missing_api_key", openai.AuthenticationError, provoke=use_no_key),
+    Row(
+        403,
+        "permission_error",
+        "model_not_allowed",
+        openai.PermissionDeniedError,
+        provoke=use_a_model_that_is_not_allowed,
+    ),
     Row(404, "not_found", "model_not_found", openai.NotFoundError, {"model": "gpt-9"}),
     Row(404, "not_found", "job_not_found", openai.NotFoundError, provoke=job_of_nobody),
     Row(409, "conflict_error", "still_running", openai.ConflictError, provoke=delete_a_running_one),
     Row(409, "conflict_error", "cancelled", openai.ConflictError, provoke=read_a_cancelled_one),
     Row(413, BAD[0], "request_too_large", openai.APIStatusError, {"messages": said("a" * (5 << 20))}),
     Row(422, BAD[0], "idempotency_key_reused", openai.UnprocessableEntityError, provoke=use_a_key_twice),
+    Row(
+        429,
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        openai.RateLimitError,
+        provoke=use_more_than_one_line,
+        retried=True,
+    ),
     Row(
         500, "server_error", "engine_error", openai.InternalServerError, {"messages": said("!status=500")}, retried=True
     ),
