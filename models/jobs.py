@@ -2,9 +2,7 @@
 
 Each verb takes a session, makes one guarded step and never commits.  A step is a compare-and-set on the row, fenced by state
 and attempt number: whoever comes late changes nothing and is told so (`None`, `False`, or absent from the answer).  Verbs may be
-run again after a rollback (`infra.database` batches them), so they touch nothing but the session.
-
-Times are Unix milliseconds, handed in.
+run again after a rollback (`infra.database` batches them), so they touch nothing but the session.  Times are Unix milliseconds.
 """
 
 import logging
