@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from api.deps import State
 from infra.token_stream import Entry, EventId
 from models import jobs
-from models.errors import NotFound
+from models.errors import Cancelled, NotFound
 from models.lifecycle import FINAL, JobState
 from models.packing import unpack
 from models.tables.jobs import Job
@@ -74,7 +74,9 @@ def _chunks(job: Job, result: dict[str, Any]) -> list[bytes]:
 
 
 def _lost(job: Job, result: dict[str, Any] | None) -> dict[str, Any] | None:
-    """An answer that was not to be kept cannot be told again."""
+    """An answer that was not to be kept cannot be told again; of a job that was cancelled in its queue the state says it all."""
+    if job.state is JobState.CANCELLED:
+        return Cancelled("the job was cancelled").as_json()
     if job.state is JobState.COMPLETED and result is None:
         return NotFound("the answer was not stored", code="answer_not_stored").as_json()
     return None

@@ -80,6 +80,8 @@ def test_a_queued_job_is_cancelled_at_once(tram: Stack, full: None, hooks: Hooks
     assert [event.event for event in tram.follow(job_id)] == ["end"]
     assert tram.http.delete(f"/v1/jobs/{job_id}").json() == tram.job(job_id), "asked again, it changes nothing"
     assert tram.engine.state()["seen"] == seen
+    stream = tram.http.get(f"/v1/chat/completions/{job_id}", params={"stream": True})
+    assert (stream.status_code, stream.json()["error"]["code"]) == (409, "cancelled")
 
 
 def test_a_running_job_is_cancelled_in_the_engine_too(tram: Stack):
