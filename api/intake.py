@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from api.deps import State, now_ms
@@ -26,7 +25,7 @@ from models.tables.jobs import Door
 from models.wire.chat import NOT_FOR_THE_ENGINE, ChatRequest, JobRequest, tier_of
 from models.wire.functions import as_tool_messages, as_tools
 from models.wire.images import check_images, image_parts
-from models.wire.problems import explain
+from models.wire.problems import validated
 from models.wire.shape import CALLS_OF, in_json_or_calls
 
 _NOT_PARAMETERS = NOT_FOR_THE_ENGINE - {
@@ -57,7 +56,7 @@ async def prepare(
     state: State, caller: Caller, body: dict[str, Any], door: Door, lineage: Lineage | None = None
 ) -> NewJob:
     """All that can be refused is refused here; nothing is written."""
-    _validate(body, JobRequest if door is Door.JOB else ChatRequest)
+    validated(JobRequest if door is Door.JOB else ChatRequest, body)
     card = await served(state, body.get("model"))
     messages = as_tool_messages(map(_as_system, body["messages"]))
     check_abilities(card, body)
@@ -94,13 +93,6 @@ async def prepare(
 def holds_the_line(door: Door, body: dict[str, Any]) -> bool:
     """Whether somebody waits on the connection for the answer."""
     return door is Door.CHAT and not body.get("background")
-
-
-def _validate(body: dict[str, Any], kind: type[ChatRequest]) -> None:
-    try:
-        kind.model_validate(body)
-    except ValidationError as error:
-        raise explain(error, body) from None
 
 
 def _as_system(message: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """How does the API's document read, for people and for models?  One page of HTML, and llms.txt (llmstxt.org), from the same data.
 
 The page is whole in itself: no script, and nothing fetched from elsewhere.  FastAPI's own loads Swagger UI from a CDN, which leaves
-it blank on a machine without internet; the packages that bundle Swagger UI (swagger-ui-bundle, 8 MB and last at 4.15, which cannot
-read OpenAPI 3.1; fastapi-offline, 3 MB of JavaScript that nobody here reads) cost more than they give: a form to send requests
-with, for which `curl` and any program that opens /openapi.json do.
+it blank on a machine without internet; the packages that bundle Swagger UI (swagger-ui-bundle, 8 MB; fastapi-offline, 3 MB) cost
+more than they give: a form to send requests with, for which `curl` and any program that opens /openapi.json do.
 """
 
 import json

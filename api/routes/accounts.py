@@ -1,10 +1,9 @@
 """/v1/sub-accounts: accounts below the caller's, with keys and limits of their own.  Only a top-level account's key opens these."""
 
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ValidationError
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -17,17 +16,16 @@ from models.limits import month_of
 from models.sub_accounts import LISTED_MOST
 from models.tables.access import Account
 from models.wire.accounts import NewSubAccount, Rotation, SubAccountUpdate, sub_account_view
-from models.wire.problems import explain
+from models.wire.problems import validated
 
 router = APIRouter(prefix="/v1/sub-accounts")
-Model = TypeVar("Model", bound=BaseModel)
 _NOTHING = (0, 0)
 
 
 @router.post("", summary="Create a sub-account; its key is shown this once", status_code=201)
 async def create_sub_account(request: Request) -> Response:
     state, caller = state_of(request), await _owner(request)
-    wanted = _validated(NewSubAccount, await body_of(request))
+    wanted = validated(NewSubAccount, await body_of(request))
     new = partial(sub_accounts.create, parent_id=caller.account_id, name=wanted.name, now_ms=now_ms())
     account, key = await state.database.write(partial(new, columns=wanted.columns()))
     view = sub_account_view(account, _NOTHING) | {"scoped_key": key}
@@ -62,7 +60,7 @@ async def retrieve_sub_account(request: Request, account_id: str) -> Response:
 @router.patch("/{account_id}", summary="Change a sub-account; null takes a limit away")
 async def update_sub_account(request: Request, account_id: str) -> Response:
     caller = await _owner(request)
-    wanted = _validated(SubAccountUpdate, await body_of(request))
+    wanted = validated(SubAccountUpdate, await body_of(request))
 
     def verb(session: Session) -> Account | None:
         account = sub_accounts.find(session, caller.account_id, account_id)
@@ -85,7 +83,7 @@ async def delete_sub_account(request: Request, account_id: str) -> Response:
 )
 async def rotate_keys(request: Request, account_id: str) -> Response:
     state, caller = state_of(request), await _owner(request)
-    grace_s = _validated(Rotation, await body_of(request)).grace_period
+    grace_s = validated(Rotation, await body_of(request)).grace_period
     mine = partial(sub_accounts.rotate, parent_id=caller.account_id, account_id=account_id)
     made = await state.database.write(partial(mine, now_ms=now_ms(), grace_ms=grace_s * 1000))
     if made is None:
@@ -116,10 +114,3 @@ async def _shown(request: Request, verb: Any, *, write: bool) -> Response:
 
 def _missing(account_id: str) -> NotFound:
     return NotFound(f"there is no sub-account {account_id!r}", param="account_id")
-
-
-def _validated(kind: type[Model], body: dict[str, Any]) -> Model:
-    try:
-        return kind.model_validate(body)
-    except ValidationError as error:
-        raise explain(error, body) from None

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import ValidationError
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -29,7 +28,7 @@ from models.listings import Window, page
 from models.tables.jobs import Door, Job
 from models.tables.transcripts import Turn
 from models.wire.completions import CompletionUpdate, completion_view, message_views
-from models.wire.problems import explain
+from models.wire.problems import validated
 
 router = APIRouter(prefix="/v1/chat/completions")
 
@@ -76,10 +75,7 @@ async def retrieve_completion(
 async def update_completion(request: Request, name: str) -> Response:
     state, caller = state_of(request), await caller_of(request)
     body = await body_of(request)
-    try:
-        wanted = CompletionUpdate.model_validate(body)
-    except ValidationError as error:
-        raise explain(error, body) from None
+    wanted = validated(CompletionUpdate, body)
     job = await _stored(state, caller, name)
     step = update(Job).where(Job.id == job.id).values(meta=wanted.metadata)
     await state.database.write(lambda session: session.execute(step))

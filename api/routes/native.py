@@ -26,6 +26,7 @@ from models.listings import these
 from models.placement import Tier
 from models.tables.jobs import Door, Job
 from models.wire import native as wire
+from models.wire.problems import validated
 
 router = APIRouter()
 _COUNTS = ("prompt_tokens", "completion_tokens")
@@ -40,7 +41,7 @@ async def run_model(request: Request, model: str, queue: Queue = False) -> Respo
     state, caller, key = state_of(request), await caller_of(request), key_of(request)
     body = await body_of(request)
     if "request_id" in body:
-        return await _told(state, caller, model, wire.validated(wire.BatchPoll, body).request_id)
+        return await _told(state, caller, model, validated(wire.BatchPoll, body).request_id)
     if queue or body.get("queueRequest") or "requests" in body:
         return await _queued(state, caller, model, body, key=key, wanted=queue)
     chat = wire.chat_of(body, model)
@@ -60,7 +61,7 @@ async def run_model_of_account(request: Request, account: str, model: str, queue
 async def _queued(
     state: State, caller: Caller, model: str, body: dict[str, Any], *, key: str | None, wanted: bool
 ) -> Response:
-    batch = wire.validated(wire.BatchRequest, body)
+    batch = validated(wire.BatchRequest, body)
     if not (wanted or batch.queueRequest):
         raise InvalidRequest("requests: need queueRequest=true", param="requests")
     first = await accept_all(state, caller, [partial(_chat, body, model) for body in batch.requests], key)
@@ -71,7 +72,7 @@ async def _queued(
 def _chat(body: Mapping[str, Any], model: str) -> dict[str, Any]:
     """A batch's request, for which nobody waits: it makes room for those for whom somebody does."""
     chat = {"service_tier": Tier.FLEX.value} | wire.chat_of(body, model)
-    reference = wire.validated(wire.Referred, body).external_reference
+    reference = validated(wire.Referred, body).external_reference
     chat.pop(wire.REFERENCE, None)
     if reference is not None:
         chat["metadata"] = (chat.get("metadata") or {}) | {wire.REFERENCE: reference}

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -25,7 +24,7 @@ from models.replay import request_again
 from models.replays import NewReplay, Recorded
 from models.tables.jobs import Door
 from models.tables.replays import Replay
-from models.wire.problems import explain
+from models.wire.problems import validated
 from models.wire.replays import ReplayRequest, replay_view
 
 router = APIRouter(prefix="/v1/replays")
@@ -38,7 +37,7 @@ async def create_replay(request: Request) -> Response:
     asked = None if key is None else Asked(caller.account_id, key, digest(Door.REPLAY, body))
     if asked and (known := await made_before(state, asked)):
         return await _accepted(state, caller, Accepted(known, again=True))
-    wanted = _validated(body)
+    wanted = validated(ReplayRequest, body)
     turns = await _recorded(state, caller, wanted)
     replay_id = ids.new("rpl")
     jobs = [await prepare(state, caller, *_again(turn, wanted, replay_id)) for turn in turns]
@@ -76,13 +75,6 @@ async def list_replays(request: Request, pages: Annotated[Window, Depends(window
 @router.get("/{replay_id}", summary="Retrieve a replay with its verdicts")
 async def retrieve_replay(request: Request, replay_id: str) -> Response:
     return json_response(await _view(state_of(request), await caller_of(request), replay_id))
-
-
-def _validated(body: dict[str, Any]) -> ReplayRequest:
-    try:
-        return ReplayRequest.model_validate(body)
-    except ValidationError as error:
-        raise explain(error, body) from None
 
 
 def _start(session: Session, replay: NewReplay, jobs: list[NewJob], asked: Asked | None) -> str:

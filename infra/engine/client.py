@@ -113,8 +113,17 @@ class EngineClient:
     ) -> Ids | None:
         """For SGLang: the ids of a prompt and of an answer said in `pieces`; None where the pieces' ids read differently.
 
-        A tokenizer that marks the beginning of each text does that; Mistral's and the toy's do not.  Raises EngineLost, EngineError.
+        A tokenizer that marks the beginning of each text does that; Mistral's and the toy's do not.  None, too, where the engine is
+        of a release that does not tell.  Raises EngineLost, EngineError.
         """
+        try:
+            return await self._ids_of(parameters, messages, pieces)
+        except InvalidRequest:
+            return None
+
+    async def _ids_of(
+        self, parameters: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], pieces: Sequence[str]
+    ) -> Ids | None:
         shaping = {name: parameters[name] for name in _SHAPING if name in parameters}
         shown = {"prompt": messages[0]["content"]} if parameters.get("raw") else {"messages": messages} | shaping
         prompt = await self._ask("/v1/tokenize", shown)

@@ -10,12 +10,15 @@ from typing import Any
 
 import aiohttp
 
-from models.cards.card import Card, EngineFlags, Prices, Sampling
+from models.cards.card import Capability, Card, EngineFlags, Prices, Sampling
 from models.errors import Unavailable
 
 ASSUMED_CONTEXT_TOKENS = 32_768
 CONCURRENCY = 256
 """The engine holds its own queue; this only bounds what one worker passes on at once."""
+_OF_ALL: tuple[Capability, ...] = ("streaming", "tools")
+_OF_SGLANG: tuple[Capability, ...] = ("regex", "continue_final_message", "prefix_cache")
+"""What others would leave out without a word."""
 _ASK_S = 5.0
 _FAULTS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
@@ -39,7 +42,7 @@ async def card_of(url: str, model: str = "") -> Card:
         context_tokens=context,
         max_output_tokens=context,
         modalities=("text",),
-        capabilities=("streaming", "tools"),
+        capabilities=_OF_ALL + (_OF_SGLANG if (await software(url) or ("",))[0] == "sglang" else ()),
         prices=Prices.model_validate({"prompt": 0, "completion": 0}),
         launched=datetime.now(UTC).date(),
         concurrency=CONCURRENCY,

@@ -5,15 +5,15 @@ from a chat is looked at here; the rest `models.wire.chat` validates.  What a na
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.ids import SERIES_MOST
 from models.wire.chat import METADATA_CHARACTERS, Metadata
 from models.wire.messages import TOOLS_MOST, Function
-from models.wire.problems import explain
+from models.wire.problems import validated
 from models.wire.stream import Answer
 from models.wire.texts import refuse
 
@@ -22,7 +22,6 @@ MAX_TOKENS = 256
 REFERENCE = "external_reference"
 """Under this name a batch's job keeps its caller's reference in its metadata."""
 NO_PLACE = frozenset({"model", "n", "logprobs", "top_logprobs", "stream_options", "background", "function_call"})
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class NativeRequest(BaseModel):
@@ -89,13 +88,6 @@ def chat_of(body: Mapping[str, Any], model: str) -> dict[str, Any]:
     if body.get("stream") is True:
         chat["stream_options"] = {"include_usage": True}
     return chat
-
-
-def validated(kind: type[_Model], body: Mapping[str, Any]) -> _Model:
-    try:
-        return kind.model_validate(body)
-    except ValidationError as error:
-        raise explain(error, body) from None
 
 
 def _tool(tool: Any) -> Any:

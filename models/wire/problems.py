@@ -6,13 +6,14 @@ repeats no more than a key, and that in part.
 
 import json
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from models.errors import InvalidRequest
 
+_Model = TypeVar("_Model", bound=BaseModel)
 PARAM_CHARACTERS = 200
 """How much of a caller's own key an error repeats."""
 _NAMED = re.compile(r"(\S+): (.*)", re.DOTALL)  # a rule of ours over several fields says itself whose fault it is
@@ -20,6 +21,14 @@ _HALVES = re.compile("[\ud800-\udfff]")
 _TAGS = frozenset(
     {"system", "developer", "user", "assistant", "tool"} | {"text", "image_url", "json_object", "json_schema"}
 )
+
+
+def validated(kind: type[_Model], body: Mapping[str, Any]) -> _Model:
+    """The body as a `kind`.  Raises InvalidRequest that says what is wrong with it, and where."""
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise explain(error, body) from None
 
 
 def explain(error: ValidationError, body: Any) -> InvalidRequest:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.errors import InvalidRequest
-from models.wire.problems import explain
+from models.wire.problems import validated
 
 MAX_TOKENS = 16
 """As with OpenAI, where the request does not say."""
@@ -56,10 +56,7 @@ def refuse(body: Mapping[str, Any], names: frozenset[str]) -> None:
 def chat_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """The body of the chat that a completion's body stands for.  Raises InvalidRequest."""
     refuse(body, CHATS_OWN)
-    try:
-        wanted = TextRequest.model_validate(body)
-    except ValidationError as error:
-        raise explain(error, body) from None
+    wanted = validated(TextRequest, body)
     chat = {name: value for name, value in body.items() if name not in TextRequest.model_fields}
     chat["messages"] = [{"role": "user", "content": wanted.prompt}]
     chat["max_tokens"] = MAX_TOKENS if body.get("max_tokens") is None else body["max_tokens"]

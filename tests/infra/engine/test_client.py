@@ -125,6 +125,13 @@ async def test_who_reads_calls_itself_is_not_told_how(
     assert (body["tool_choice"], "response_format" in body, "rid" in body) == ("required", False, True)
 
 
+async def test_an_engine_that_tells_no_ids_has_none(monkeypatch: pytest.MonkeyPatch, client: EngineClient):
+    """An older SGLang: the answer begins anew, it does not fail."""
+    assert await client.ids_of({}, ASKED, ["token 1"]) is not None
+    monkeypatch.delitem(ROUTES, ("POST", "/v1/tokenize"))
+    assert await client.ids_of({}, ASKED, ["token 1"]) is None
+
+
 @pytest.mark.engine
 async def test_the_ids_of_an_answer_read_as_it_was_said(engine_url: str):
     client = EngineClient(engine_url, "tram-demo")

@@ -12,7 +12,8 @@ from infra.processes import Child, ChildFailed, Supervisor
 from infra.settings import Settings
 from models.cards.card import catalogue
 
-# Verbatim: of PyTorch 2.13, SGLang 0.5.23, transformers 5.19, huggingface_hub, uvicorn, the kernel.
+# As SGLang 0.5.23, transformers 5.19, huggingface_hub, uvicorn and the kernel say it.  What needs a GPU to be said (PyTorch's and the
+# CUDA driver's words) could not be heard here: those stand as they are commonly quoted.
 SAID = {
     "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and installed a driver from http://www.nvidia.com/Download/index.aspx": "no NVIDIA driver was found",
     "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory": "no NVIDIA driver was found",

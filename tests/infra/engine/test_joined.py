@@ -34,6 +34,7 @@ async def test_one_that_is_not_there_or_has_another_model_is_unavailable():
 async def test_one_that_keeps_silent_on_what_it_is_stays_unknown():
     async with FakeEngine() as engine:
         assert await software(engine.url) == ("unknown", "")
+        assert "regex" not in (await card_of(engine.url)).capabilities
 
 
 @pytest.mark.engine
@@ -41,3 +42,4 @@ async def test_sglang_says_its_version(engine_url: str):
     name, version = await software(engine_url) or ("", "")
     assert name == "sglang"
     assert version.split(".")[0].isdecimal()
+    assert {"regex", "continue_final_message"} <= {*(await card_of(engine_url)).capabilities}
