@@ -16,6 +16,7 @@ from workers.task import register
 
 given = json.loads(os.environ["TASKS"])
 BRIEF_S = 1.0  # how long a `brief` task takes
+draining = asyncio.Event()
 
 app = celery_app(given["redis_url"])
 
@@ -41,6 +42,7 @@ async def lifespan() -> AsyncIterator[str]:
 
 async def drain(context: str) -> None:
     tell("draining", context)
+    draining.set()
 
 
 async def act(context: str, item_id: str) -> None:
@@ -52,6 +54,8 @@ async def act(context: str, item_id: str) -> None:
         raise SystemExit(3)
     if kind == "brief":
         await asyncio.sleep(BRIEF_S)
+    if kind == "outlasts":
+        await draining.wait()
     if kind == "holds":
         await _hold(item_id)
     tell("ended", item_id)

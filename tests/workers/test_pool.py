@@ -46,11 +46,11 @@ def test_a_message_without_exactly_one_id_is_dropped(server, send, start, argume
 
 def test_a_stop_waits_for_running_tasks_then_closes_the_lifespan(send, start):
     worker = start(drain_s=20)
-    send(item("brief"))
+    send(item("outlasts"))
     worker.hears("began")
     worker.signal(signal.SIGTERM)
     assert worker.hears("draining")[1:] == ["the", "context"]
-    worker.hears("ended", item("brief"))
+    worker.hears("ended", item("outlasts"))
     worker.hears("down")
     assert worker.ends() == 0
 
