@@ -49,7 +49,7 @@ class Variant(Strict):
     name: Name
     model: Name
     system: str | None = None
-    parameters: Row = {}
+    parameters: Row = Field(default_factory=dict)
     prompt: str | None = None
     messages: list[Row] | None = None
 
@@ -77,8 +77,8 @@ class Suite(Strict):
     messages: list[Row] | None = None
     variants: Annotated[list[Variant], Field(min_length=1, max_length=VARIANTS_MOST)]
     graders: Annotated[list[Row], Field(min_length=1, max_length=GRADERS_MOST)]
-    slices: list[str] = []
-    thresholds: list[Wanted] = []
+    slices: list[str] = Field(default_factory=list)
+    thresholds: list[Wanted] = Field(default_factory=list)
     errors_most: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of answers that may be without a judgement."""
 
