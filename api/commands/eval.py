@@ -14,11 +14,10 @@ import orjson
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from api import measuring
 from api.caller import ServiceClient
-from api.commands.console import console, errors, say
+from api.commands.console import errors, say
 from api.suites import read_suite
 from infra.settings import Settings
 from models.errors import InvalidRequest, TramError
@@ -120,7 +119,7 @@ def _watch(client: ServiceClient, begun: measuring.Begun) -> None:
 
 
 def _write(report: dict[str, Any], out: Path | None) -> None:
-    console.print(_scores(report))
+    _say_scores(report)
     for each in report["comparisons"]:
         say(_difference(each))
     for each in report["thresholds"]:
@@ -135,20 +134,23 @@ def _write(report: dict[str, Any], out: Path | None) -> None:
         say(f"{out / 'report.html'}: {report['verdict']}")
 
 
-def _scores(report: dict[str, Any]) -> Table:
-    table = Table("run", *report["graders"], "passed", "failed", "errors", "p50 ms", "USD", box=None, pad_edge=False)
-    for run in report["runs"]:
-        counts = [str(run["counts"][word]) for word in ("passed", "failed", "error")]
-        means = [_mean(run["scores"][grader]) for grader in report["graders"]]
-        spent = _figure(run["latency_ms"]["p50"], 0), _figure(run["cost_usd"], 4)
-        table.add_row(escape(run["name"]), *means, *counts, *spent)
-    return table
+def _say_scores(report: dict[str, Any]) -> None:
+    runs = report["runs"]
+    rows = [("", *(run["name"] for run in runs))]
+    rows += [(grader, *(_mean(run["scores"][grader]) for run in runs)) for grader in report["graders"]]
+    rows += [("passed all", *(f"{run['counts']['passed']} of {run['counts']['total']}" for run in runs))]
+    rows += [("errors", *(str(run["counts"]["error"]) for run in runs))]
+    rows += [("latency p50, ms", *(_figure(run["latency_ms"]["p50"], 0) for run in runs))]
+    rows += [("USD", *(_figure(run["cost_usd"], 4) for run in runs))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:  # no table of rich's: it would cut names to the terminal's width
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _mean(score: dict[str, Any]) -> str:
     if score["low"] is None:
         return _figure(score["mean"])
-    return f"{_figure(score['mean'])} {_figure(score['low'])}…{_figure(score['high'])}"
+    return f"{_figure(score['mean'])} [{_figure(score['low'])}, {_figure(score['high'])}]"
 
 
 def _difference(each: dict[str, Any]) -> str:
