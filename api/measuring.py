@@ -42,7 +42,7 @@ class Begun:
     joined: bool
 
 
-def begin(client: ServiceClient, suite: Suite, rows: list[Row], *, anew: bool = False) -> Begun:
+def start(client: ServiceClient, suite: Suite, rows: list[Row], *, anew: bool = False) -> Begun:
     """The suite's runs: those that were interrupted, or new ones."""
     mark = digest(suite, rows)
     known = [each for each in _all(client, "/v1/evals") if (each.get("metadata") or {}).get(SUITE) == mark]

@@ -53,7 +53,7 @@ def run_suite(
     with _told():
         wanted, rows = read_suite(suite)
         client = _client(context.obj, url, key)
-        begun = measuring.begin(client, wanted, rows, anew=anew)
+        begun = measuring.start(client, wanted, rows, anew=anew)
         say(f"{'Joining' if begun.joined else 'Began'} {begun.eval_id}: {len(rows)} items, {len(begun.runs)} variants.")
         _watch(client, begun)
         runs = [measuring.fetch(client, begun.eval_id, run, name) for name, run in begun.runs.items()]

@@ -13,7 +13,8 @@ from tests.flow.engine import mortal
 from tests.flow.stack import Stack
 from tests.flow.stack import tram as program
 
-WITHIN_S = 90
+WITHIN_S = 110
+EXAMPLES = Path(__file__).parents[2] / "examples" / "evals"
 RIGHT = {
     "type": "string_check",
     "name": "right",
@@ -115,3 +116,16 @@ def test_runs_are_compared_wherever_they_are(tram: Stack, tmp_path: Path):
     assert files.stdout == here.stdout.rpartition("two/report.html")[0]
     wrong = run(tram, tmp_path, "compare", "out/report.json", "suite.yaml")
     assert (wrong.returncode, "name one of its runs behind a #: whole, cut" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.engine
+def test_a_public_set_of_two_hundred_questions(stack: Stack, tmp_path: Path):
+    """On the toy model, whose answers are no sums: the machinery is what is shown."""
+    done = run(stack, tmp_path, "run", str(EXAMPLES / "gsm8k.yaml"), "--out", "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [each["counts"]["total"] for each in told["runs"]] == [200, 200]
+    assert all(each["n"] == 200 for each in told["comparisons"])
+    [ending] = [each for each in told["comparisons"] if each["grader"] == "ends by itself"]
+    assert ending["high"] < 0, "hot answers ramble"
+    assert ending["p_value"] < 0.01
