@@ -58,9 +58,20 @@ def checked(items: Iterable[Item], schema: Mapping[str, Any] | None) -> list[Ite
     return found
 
 
-def chats(source: CompletionsSource, items: Sequence[Item]) -> list[dict[str, Any]]:
-    """The request that each item becomes.  Raises InvalidRequest for the first that is none."""
-    return [_chat(source, each) for each in items]
+def check_chats(source: CompletionsSource, items: Sequence[Item]) -> None:
+    """Raises InvalidRequest for the first item that becomes no request, or parameters that none can have."""
+    told = source.model_dump(exclude_none=True)
+    for each in items:
+        try:
+            validated(ChatRequest, chat(told, each.item))
+        except InvalidRequest as error:
+            raise _placed(error, each, source) from None
+
+
+def chat(source: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    """The request that an item becomes, by a `data_source`.  Raises InvalidRequest."""
+    asked = {name: value for name, value in (source.get("sampling_params") or {}).items() if value is not None}
+    return {"model": source["model"], "messages": messages_of(source, item), **asked}
 
 
 def messages_of(source: Mapping[str, Any], item: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -118,18 +129,6 @@ def _read(line: bytes, where: str) -> Item:
 
 def _of_file(why: str) -> InvalidRequest:
     return InvalidRequest(why, param=_FILE)
-
-
-def _chat(source: CompletionsSource, each: Item) -> dict[str, Any]:
-    told = source.model_dump(exclude_none=True, by_alias=True)
-    asked = {name: value for name, value in (source.sampling_params or {}).items() if value is not None}
-    try:
-        messages = messages_of(told, each.item)
-        body = {"model": source.model, "messages": messages, **asked}
-        validated(ChatRequest, body)
-    except InvalidRequest as error:
-        raise _placed(error, each, source) from None
-    return body
 
 
 def _placed(error: InvalidRequest, each: Item, source: CompletionsSource) -> InvalidRequest:

@@ -51,6 +51,12 @@ def graded(run: EvalRun, graders: Sequence[Grader], due: Due, completions: Compl
     return _graded(due, sample, graders, grades)
 
 
+def broken(due: Due, graders: Sequence[Grader], why: str) -> Graded:
+    """Where grading itself went wrong."""
+    shown = _shown([], [], "", None, _NO_TOKENS, {})
+    return _graded(due, _Sample({}, shown, why, None), graders, [each.failed(why) for each in graders])
+
+
 def blank_tallies(criteria: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of a run that has begun."""
     return [{"name": each["name"], "passed": 0, "failed": 0, "errored": 0, "score": 0.0} for each in criteria]
