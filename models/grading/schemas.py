@@ -1,0 +1,101 @@
+"""Does a value fit a JSON schema that a stranger wrote?
+
+References lead nowhere outside the schema and are counted (they could double at every step); patterns are matched by RE2, which needs
+time in proportion to the text whatever the pattern is; `patternProperties`, which jsonschema matches by itself, is refused.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import cache
+from typing import Any
+
+import orjson
+
+from models.errors import InvalidRequest
+from models.grading.patterns import found_in
+
+SCHEMA_BYTES = 65_536
+_REFERENCES_MOST = 10_000
+"""Followed for one value; a schema that is meant well stays far below."""
+_PROBLEM_CHARACTERS = 300
+
+_followed: ContextVar[list[int]] = ContextVar("references followed")
+
+
+class _TooManyReferences(Exception):
+    pass
+
+
+def schema_of(schema: Any, param: str) -> dict[str, Any]:
+    """The schema, if it is one.  Raises InvalidRequest."""
+    from jsonschema import Draft202012Validator, SchemaError  # type: ignore[import-untyped]  # noqa: PLC0415 -- 0.2 s
+
+    if not isinstance(schema, dict):
+        raise _wrong(param, "a JSON schema is wanted")
+    try:
+        if len(orjson.dumps(schema)) > SCHEMA_BYTES:
+            raise _wrong(param, f"at most {SCHEMA_BYTES:,} bytes are taken")
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise _wrong(param, f"not a JSON schema: {error.message[:_PROBLEM_CHARACTERS]}") from None
+    except (RecursionError, TypeError):
+        raise _wrong(param, "not a JSON schema: nested too deeply") from None
+    _check_patterns(schema, param)
+    return schema
+
+
+def problem(schema: Mapping[str, Any], value: Any) -> str | None:
+    """What is wrong with a value, and where; None where it fits."""
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415 -- comes with jsonschema
+
+    counting = _followed.set([0])
+    try:
+        found = next(_validator()(schema).iter_errors(value), None)
+    except (Unresolvable, InvalidRequest) as error:
+        return f"the schema cannot be followed: {str(error)[:_PROBLEM_CHARACTERS]}"
+    except (RecursionError, _TooManyReferences):
+        return "the schema, or the value, is nested too deeply"
+    finally:
+        _followed.reset(counting)
+    return found and f"{found.json_path}: {found.message[:_PROBLEM_CHARACTERS]}"
+
+
+def _check_patterns(schema: dict[str, Any], param: str) -> None:
+    left: list[Any] = [schema]
+    for here in left:
+        if isinstance(here, dict) and "patternProperties" in here:
+            raise _wrong(param, "patternProperties is not taken; use propertyNames with a pattern")
+        if isinstance(here, dict) and isinstance(here.get("pattern"), str):
+            found_in(here["pattern"], "")
+        left += here.values() if isinstance(here, dict) else here if isinstance(here, list) else ()
+
+
+@cache
+def _validator() -> Callable[[Any], Any]:
+    from jsonschema import Draft202012Validator, ValidationError  # noqa: PLC0415
+    from jsonschema.validators import extend  # type: ignore[import-untyped]  # noqa: PLC0415
+    from referencing import Registry  # noqa: PLC0415
+
+    def pattern(_: Any, wanted: str, instance: Any, __: Any) -> Iterator[Any]:
+        if isinstance(instance, str) and not found_in(wanted, instance):
+            yield ValidationError(f"does not match {wanted!r}")
+
+    own = {name: _counted(Draft202012Validator.VALIDATORS[name]) for name in ("$ref", "$dynamicRef")}
+    bounded = extend(Draft202012Validator, {"pattern": pattern} | own)
+    nowhere: Registry[Any] = Registry()
+    return lambda schema: bounded(schema, registry=nowhere)
+
+
+def _counted(follow: Callable[..., Any]) -> Callable[..., Any]:
+    def following(*arguments: Any) -> Any:
+        count = _followed.get()
+        count[0] += 1
+        if count[0] > _REFERENCES_MOST:
+            raise _TooManyReferences
+        return follow(*arguments)
+
+    return following
+
+
+def _wrong(param: str, why: str) -> InvalidRequest:
+    return InvalidRequest(f"{param}: {why}", param=param)
