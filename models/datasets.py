@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from models.errors import InvalidRequest
-from models.grading.checks import problem
+from models.grading.schemas import problem
 from models.grading.template import render_messages, value
 from models.wire.chat import ChatRequest
 from models.wire.evals import ITEMS_MOST, CompletionsSource, Given, ItemReference

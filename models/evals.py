@@ -149,7 +149,7 @@ def usage_of(session: Session, run_ids: Sequence[str]) -> dict[str, list[ModelUs
     rows = select(Job.batch_id, Job.model, func.count(), *sums).where(Job.batch_id.in_(run_ids))
     found: dict[str, list[ModelUsage]] = {run_id: [] for run_id in run_ids}
     for run_id, model, *numbers in session.execute(rows.group_by(Job.batch_id, Job.model).order_by(Job.model)):
-        found[run_id].append(ModelUsage(model, *map(int, numbers)))
+        found[run_id or ""].append(ModelUsage(model, *map(int, numbers)))
     return found
 
 
