@@ -3,7 +3,7 @@
 Pure rules over what was sent.  A mistake is told with its place: the line of a file, the row of a body.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +58,14 @@ def checked(items: Iterable[Item], schema: Mapping[str, Any] | None) -> list[Ite
     return found
 
 
-def check_chats(source: CompletionsSource, items: Sequence[Item]) -> None:
-    """Raises InvalidRequest for the first item that becomes no request, or parameters that none can have."""
+def check_chats(source: CompletionsSource, items: Sequence[Item], check: Callable[[dict[str, Any]], None]) -> None:
+    """Raises InvalidRequest for the first item that becomes no request, or one that `check` refuses."""
     told = source.model_dump(exclude_none=True)
     for each in items:
         try:
-            validated(ChatRequest, chat(told, each.item))
+            body = chat(told, each.item)
+            validated(ChatRequest, body)
+            check(body)
         except InvalidRequest as error:
             raise _placed(error, each, source) from None
 
