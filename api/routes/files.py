@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api.answers import json_response, page_of
-from api.deps import State, caller_of, now_ms, state_of
+from api.deps import State, caller_of, state_of
 from api.multipart import Form, form_of
+from infra.clock import now_ms
 from infra.objects import read
 from models import files
 from models.errors import InvalidRequest, NotFound, Unavailable
