@@ -26,6 +26,7 @@ from api.routes import (
     completions,
     conversations,
     documents,
+    files,
     health,
     jobs,
     models,
@@ -51,7 +52,7 @@ from models.errors import InvalidRequest, NotFound, TramError
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    *(chat, completions, texts, native, jobs, conversations, replays, webhooks),
+    *(chat, completions, texts, native, jobs, conversations, replays, files, webhooks),
     *(accounts, usage, models, health, documents),
 )
 

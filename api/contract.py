@@ -34,6 +34,7 @@ from models.wire.shapes.chat import (
     StoredCompletion,
     StoredMessage,
 )
+from models.wire.shapes.files import DeletedFile, File, Upload
 from models.wire.shapes.native import NativeAnswer, NativeBody, NativeChunk, NativeError, NativeWaiting
 from models.wire.shapes.records import Conversation, Job, JobEnd, Replay, WholeConversation
 from models.wire.shapes.service import (
@@ -56,6 +57,7 @@ TEXT, METRICS, HTML, JSON, STREAM = (
     "application/json",
     "text/event-stream",
 )
+FORM, BYTES = "multipart/form-data", "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class Route:
     """What an error looks like at the doors of others' making."""
     open: bool = False
     """No key is asked for."""
+    takes_in: str = JSON
+    """The content type of the body."""
 
 
 ANY = (400, 401, 413, 500, 503)
@@ -161,6 +165,13 @@ ROUTES: dict[str, Route] = {
     ),
     "GET /v1/replays": Route("Replays", Replay, page=True),
     "GET /v1/replays/{replay_id}": Route("Replays", Replay, None, (404,)),
+    "POST /v1/files": Route("Files", File, Upload, takes_in=FORM),
+    "GET /v1/files": Route("Files", File, page=True),
+    "GET /v1/files/{file_id}": Route("Files", File, None, (404,)),
+    "GET /v1/files/{file_id}/content": Route(
+        "Files", BYTES, None, (404,), gives=("content-length", "content-disposition")
+    ),
+    "DELETE /v1/files/{file_id}": Route("Files", DeletedFile, None, (404,)),
     "GET /v1/webhook_deliveries": Route("Webhooks", WebhookDelivery, page=True),
     "GET /v1/webhook_deliveries/{delivery_id}": Route("Webhooks", WebhookDelivery, None, (404,)),
     "GET /v1/webhook-secret": Route("Webhooks", WebhookSecret),

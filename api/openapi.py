@@ -60,7 +60,7 @@ def _describe(operation: Json, route: Route | None) -> None:
     headers = [_parameter(name, "header", HEADERS[name], TAKEN.get(name)) for name in ("x-request-id", *route.takes)]
     operation["parameters"] = [*operation.get("parameters", ()), *map(_query, route.query), *headers]
     if route.body:
-        operation["requestBody"] = _body(route.body)
+        operation["requestBody"] = _body(route.body, route.takes_in)
     if route.open:
         operation["security"] = []
 
@@ -150,11 +150,11 @@ def _query(name: str) -> Json:
     return _parameter(name, "query", QUERY[name], pairs) | {"style": "deepObject", "explode": True}
 
 
-def _body(shape: Shape) -> Json:
+def _body(shape: Shape, kind: str = JSON) -> Json:
     content: Json = {"schema": _reference(shape)}
     if shape in EXAMPLES:
         content["example"] = EXAMPLES[shape]
-    return {"required": True, "content": {JSON: content}}
+    return {"required": True, "content": {kind: content}}
 
 
 def _event(name: str, body: Shape) -> Json:
