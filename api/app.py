@@ -26,6 +26,8 @@ from api.routes import (
     completions,
     conversations,
     documents,
+    eval_runs,
+    evals,
     files,
     health,
     jobs,
@@ -52,7 +54,7 @@ from models.errors import InvalidRequest, NotFound, TramError
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    *(chat, completions, texts, native, jobs, conversations, replays, files, webhooks),
+    *(chat, completions, texts, native, jobs, conversations, replays, files, evals, eval_runs, webhooks),
     *(accounts, usage, models, health, documents),
 )
 

@@ -15,6 +15,7 @@ from models.webhooks import completion_event
 from models.wire.accounts import NewSubAccount, Rotation, SubAccountUpdate
 from models.wire.chat import ChatRequest, JobRequest
 from models.wire.completions import CompletionUpdate
+from models.wire.evals import EvalUpdate, RunRequest
 from models.wire.replays import ReplayRequest
 from models.wire.shapes.accounts import (
     Balance,
@@ -33,6 +34,16 @@ from models.wire.shapes.chat import (
     Error,
     StoredCompletion,
     StoredMessage,
+)
+from models.wire.shapes.evals import (
+    DeletedEval,
+    DeletedRun,
+    Eval,
+    EvalBody,
+    EvalComparison,
+    EvalRun,
+    OutputItem,
+    RunProgress,
 )
 from models.wire.shapes.files import DeletedFile, File, Upload
 from models.wire.shapes.native import NativeAnswer, NativeBody, NativeChunk, NativeError, NativeWaiting
@@ -102,6 +113,8 @@ _LATER = ("location", "x-queue-position", *_ONCE)
 _WORK = ("idempotency-key", "x-aig-tag")
 _CHATS = "/v1/chat/completions"
 _ACCOUNTS = "/v1/sub-accounts"
+_EVALS, _RUNS = "/v1/evals", "/v1/evals/{eval_id}/runs"
+_NAMED = ("location", "idempotent-replayed")
 _NATIVE = Route(
     "Cloudflare",
     NativeAnswer,
@@ -172,6 +185,25 @@ ROUTES: dict[str, Route] = {
         "Files", BYTES, None, (404,), gives=("content-length", "content-disposition")
     ),
     "DELETE /v1/files/{file_id}": Route("Files", DeletedFile, None, (404,)),
+    f"POST {_EVALS}": Route(
+        "Evals", Eval, EvalBody, (403, 404, 422), status=201, takes=("idempotency-key",), gives=_NAMED
+    ),
+    f"GET {_EVALS}": Route("Evals", Eval, page=True),
+    f"GET {_EVALS}/{{eval_id}}": Route("Evals", Eval, None, (404,)),
+    f"POST {_EVALS}/{{eval_id}}": Route("Evals", Eval, EvalUpdate, (404,)),
+    f"DELETE {_EVALS}/{{eval_id}}": Route("Evals", DeletedEval, None, (404, 409)),
+    f"GET {_EVALS}/{{eval_id}}/compare": Route("Evals", EvalComparison, None, (404,)),
+    f"POST {_RUNS}": Route(
+        "Evals", EvalRun, RunRequest, (403, 404, 422), status=201, takes=("idempotency-key",), gives=_NAMED
+    ),
+    f"GET {_RUNS}": Route("Evals", EvalRun, None, (404,), page=True),
+    f"GET {_RUNS}/{{run_id}}": Route("Evals", EvalRun, None, (404,)),
+    f"POST {_RUNS}/{{run_id}}": Route("Evals", EvalRun, None, (404,)),
+    f"DELETE {_RUNS}/{{run_id}}": Route("Evals", DeletedRun, None, (404, 409)),
+    f"GET {_RUNS}/{{run_id}}/output_items": Route("Evals", OutputItem, None, (404,), page=True),
+    f"GET {_RUNS}/{{run_id}}/output_items/{{item_id}}": Route("Evals", OutputItem, None, (404,)),
+    f"GET {_RUNS}/{{run_id}}/events": Route("Evals", STREAM, None, (404,), streams=(RunProgress,)),
+    f"GET {_RUNS}/{{run_id}}/report": Route("Evals", HTML, None, (404,)),
     "GET /v1/webhook_deliveries": Route("Webhooks", WebhookDelivery, page=True),
     "GET /v1/webhook_deliveries/{delivery_id}": Route("Webhooks", WebhookDelivery, None, (404,)),
     "GET /v1/webhook-secret": Route("Webhooks", WebhookSecret),
@@ -209,5 +241,28 @@ EXAMPLES: dict[Shape, dict[str, Any]] = {
     NewSubAccount: {"name": "A customer", "rate_limit_rpm": 60, "spend_cap_cents": 500},
     SubAccountUpdate: {"spend_cap_cents": None},
     Rotation: {"grace_period": 3600},
+    EvalBody: {
+        "name": "Capitals",
+        "data_source_config": {"type": "custom", "item_schema": {"type": "object"}, "include_sample_schema": True},
+        "testing_criteria": [
+            {
+                "type": "string_check",
+                "name": "right",
+                "operation": "ilike",
+                "input": "{{sample.output_text}}",
+                "reference": "{{item.capital}}",
+            }
+        ],
+    },
+    EvalUpdate: {"name": "Capitals of Europe"},
+    RunRequest: {
+        "data_source": {
+            "type": "jsonl",
+            "source": {
+                "type": "file_content",
+                "content": [{"item": {"capital": "Paris"}, "sample": {"output_text": "It is Paris."}}],
+            },
+        }
+    },
     ReplayRequest: {"source_request_id": "job_01ja7q2v7d4m9t8b3x6k5n0w1z", "overrides": {"max_tokens": 20}},
 }

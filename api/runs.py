@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from api.deps import State
 from infra.clock import now_ms
 from infra.outbound import check_url
-from models import batches, datasets, evals, files, ids, logged
+from models import batches, datasets, eval_items, eval_reports, evals, files, ids, logged
 from models.accounts import Caller
 from models.batches import NewBatch
 from models.cards.card import Card
@@ -31,6 +31,8 @@ from models.wire.evals import CompletionsSource, CustomConfig, EvalRequest, File
 
 FILE_MOST_BYTES = 64 << 20
 """Of a file that a run reads: its lines are all held in memory once."""
+RUNS_MOST = 10
+"""Beside one another."""
 _MODEL = "data_source.model"
 
 
@@ -41,7 +43,8 @@ async def check_eval(state: State, caller: Caller, wanted: EvalRequest) -> None:
         await _check_criterion(state, caller, spec, f"testing_criteria[{place}]")
         if names[place] in names[:place]:
             raise InvalidRequest(
-                f"testing_criteria[{place}].name: another criterion has this name", param=f"testing_criteria[{place}].name"
+                f"testing_criteria[{place}].name: another criterion has this name",
+                param=f"testing_criteria[{place}].name",
             )
     if isinstance(wanted.data_source_config, CustomConfig):
         await asyncio.to_thread(schema_of, wanted.data_source_config.item_schema, "data_source_config.item_schema")
@@ -92,6 +95,30 @@ def start(session: Session, batch: NewBatch, run: NewRun, items: Sequence[Item])
     """In the caller's transaction."""
     batches.begin(session, batch)
     evals.start(session, run, items)
+
+
+async def report(
+    state: State, caller: Caller, row: Eval, run_ids: Sequence[str], slices: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The figures of runs beside one another.  Raises NotFound for a run that is none of this eval's."""
+    if len(set(run_ids)) < len(run_ids) or len(run_ids) > RUNS_MOST:
+        raise InvalidRequest(f"runs: up to {RUNS_MOST} different ones are compared", param="runs")
+    found = []
+    for run_id in run_ids:
+        query = partial(evals.find_run, account_id=caller.account_id, eval_id=row.id, run_id=run_id)
+        run = await state.database.read(query)
+        if run is None:
+            raise NotFound(f"there is no run {run_id!r} of this eval", param="runs")
+        found.append((run, await state.database.read(partial(eval_items.graded_of, run_id=run_id))))
+    made = partial(eval_reports.report, row.name, found, created_at=now_ms() // 1000, slices=slices)
+    return await asyncio.to_thread(made)
+
+
+async def page(told: dict[str, Any]) -> str:
+    """The same for people."""
+    from models.grading.report import html_of  # noqa: PLC0415 -- jinja and plots, for whoever looks
+
+    return await asyncio.to_thread(html_of, told)
 
 
 async def _check_criterion(state: State, caller: Caller, spec: dict[str, Any], place: str) -> None:

@@ -16,6 +16,7 @@ from models.listings import Window
 from models.tables.batches import Batch, BatchRow, BatchState
 from models.tables.evals import Eval, EvalItem, EvalRun, Metric
 from models.tables.jobs import Job
+from models.tables.webhooks import Delivery, DeliveryState
 
 ALIAS = "eval:"
 """Before an eval's id it is a model name: that of its winner."""
@@ -181,16 +182,23 @@ def best_of(runs: Sequence[Run], metric: Metric) -> Run | None:
     return min(able, key=lambda run: _rank(run.row, metric), default=None)
 
 
-def delete_jobs_of(session: Session, run_ids: Sequence[str], limit: int) -> list[str]:
+def jobs_left(session: Session, run_ids: Sequence[str], limit: int) -> list[str]:
     """Jobs of these runs that still hold what was said, some at a time."""
     rows = select(Job.id).where(Job.batch_id.in_(run_ids), Job.deleted_ms.is_(None))
     return list(session.scalars(rows.limit(limit)))
 
 
-def delete_runs(session: Session, run_ids: Sequence[str]) -> None:
-    """Of ended runs.  Raises Conflict."""
+def require_ended(session: Session, run_ids: Sequence[str]) -> None:
+    """Raises Conflict."""
     if session.scalar(select(exists().where(Batch.id.in_(run_ids), Batch.ended_ms.is_(None)))):
         raise Conflict("it is still running; cancel it first", code="still_running")
+
+
+def delete_runs(session: Session, run_ids: Sequence[str], now_ms: int) -> None:
+    """What was still to be told of them is told no more.  Raises Conflict."""
+    require_ended(session, run_ids)
+    pending = (Delivery.batch_id.in_(run_ids), Delivery.state == DeliveryState.PENDING)
+    session.execute(update(Delivery).where(*pending).values(state=DeliveryState.FAILED, due_ms=None, ended_ms=now_ms))
     for table, column in ((EvalItem, EvalItem.run_id), (EvalRun, EvalRun.id), (BatchRow, BatchRow.batch_id)):
         session.execute(delete(table).where(column.in_(run_ids)))
     session.execute(delete(Batch).where(Batch.id.in_(run_ids)))

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from infra.clock import now_ms
 from models import batches, datasets, eval_items, eval_results
 from models.batches import NewRow, Settled
-from models.errors import InvalidRequest, NotFound, TramError
+from models.errors import NotFound, TramError
 from models.eval_items import Answered, Due, Graded
 from models.grading import Grader, grader_of
 from models.lifecycle import JobState
@@ -151,5 +151,5 @@ def _each(step: Callable[[Due, eval_results.Completions], Any], due: Sequence[Du
 
 def _failed(session: Session, batch: Batch, run: EvalRun) -> None:
     errors = {each["error"] for item in eval_items.graded_of(session, run.id)[:1] for each in item.results or ()}
-    why = InvalidRequest(f"no item could be graded: {next(iter(errors), 'none was left')}", code="no_item_graded")
-    batches.end(session, batch, BatchState.FAILED, _FAILED, now_ms(), errors=[why.as_json()])
+    why = {"code": "no_item_graded", "message": f"no item could be graded: {next(iter(errors), 'none was left')}"}
+    batches.end(session, batch, BatchState.FAILED, _FAILED, now_ms(), errors=[why])
