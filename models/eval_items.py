@@ -53,8 +53,10 @@ class Graded:
     cost_micros: int | None = None
 
     @property
-    def score(self) -> float:
-        return float(sum(each["score"] for each in self.results)) / len(self.results)
+    def score(self) -> float | None:
+        """Mean of what could be graded."""
+        scores = [float(each["score"]) for each in self.results if not each["error"]]
+        return sum(scores) / len(scores) if scores else None
 
 
 def due(session: Session, run: EvalRun, limit: int = DUE_MOST) -> list[Due]:

@@ -5,7 +5,7 @@ grader could not grade, is an error, and never passes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models import datasets
@@ -47,7 +47,11 @@ def graded(run: EvalRun, graders: Sequence[Grader], due: Due, completions: Compl
     if sample.error is not None:
         return _graded(due, sample, graders, [each.failed(sample.error) for each in graders])
     namespace, replies = {"item": due.item.item, "sample": sample.seen}, _replies(due, completions)
-    grades = [grader.grade(namespace, _of(replies, place)) for place, grader in enumerate(graders)]
+    silent = {each.row.detail["key"]: why for each in due.judged if each.row.detail and (why := _silence(each))}
+    grades = [
+        _explained(grader.grade(namespace, _of(replies, place)), _of(silent, place))
+        for place, grader in enumerate(graders)
+    ]
     return _graded(due, sample, graders, grades)
 
 
@@ -178,6 +182,19 @@ def _text(each: Answered, completions: Completions) -> str | None:
         return None
     content: str | None = completions[each.job.id]["choices"][0]["message"].get("content")
     return content
+
+
+def _silence(each: Answered) -> str | None:
+    """Why a judge said nothing."""
+    if each.job is not None and each.job.state is JobState.COMPLETED:
+        return None
+    error = (each.job.error if each.job else each.row.error) or {}
+    return str(error.get("message") or (each.job.state if each.job else "it was not asked"))
+
+
+def _explained(grade: Grade, silent: Mapping[str, str | None]) -> Grade:
+    why = next(iter(silent.values()), None)
+    return replace(grade, error=f"{grade.error}: {why}") if grade.error and why else grade
 
 
 def _of(replies: Mapping[str, str | None], place: int) -> dict[str, str | None]:

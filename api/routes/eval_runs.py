@@ -124,8 +124,8 @@ async def follow_run(request: Request, eval_id: str, run_id: str) -> Response:
 
 
 @router.get("/{run_id}/report", summary="A run's report, as a page")
-async def show_report(request: Request, eval_id: str, run_id: str, form: Literal["html", "json"] = "html") -> Response:
-    """One HTML file that fetches nothing; `form=json` tells the same figures."""
+async def show_report(request: Request, eval_id: str, run_id: str) -> Response:
+    """One HTML file that fetches nothing."""
     state, caller = state_of(request), await caller_of(request)
     row = await eval_of(state, caller, eval_id)
     return HTMLResponse(await runs.page(await runs.report(state, caller, row, [run_id])))

@@ -99,7 +99,7 @@ class EvalItem(Base):
     job_id: Mapped[str | None] = mapped_column(String(32))
     """Of the answer."""
     score: Mapped[float | None] = mapped_column(Float)
-    """Mean of its grades."""
+    """Mean of what could be graded."""
     latency_ms: Mapped[int | None] = mapped_column(Integer)
     """From the claim to the end, where a model answered."""
     cost_micros: Mapped[int | None] = mapped_column(BigInteger)
