@@ -199,6 +199,7 @@ ROUTES: dict[str, Route] = {
     f"GET {_RUNS}": Route("Evals", EvalRun, None, (404,), page=True),
     f"GET {_RUNS}/{{run_id}}": Route("Evals", EvalRun, None, (404,)),
     f"POST {_RUNS}/{{run_id}}": Route("Evals", EvalRun, None, (404,)),
+    f"POST {_RUNS}/{{run_id}}/cancel": Route("Evals", EvalRun, None, (404,)),
     f"DELETE {_RUNS}/{{run_id}}": Route("Evals", DeletedRun, None, (404, 409)),
     f"GET {_RUNS}/{{run_id}}/output_items": Route("Evals", OutputItem, None, (404,), page=True),
     f"GET {_RUNS}/{{run_id}}/output_items/{{item_id}}": Route("Evals", OutputItem, None, (404,)),

@@ -70,14 +70,15 @@ async def retrieve_run(request: Request, eval_id: str, run_id: str) -> Response:
     return json_response(await _view(state, caller, eval_id, run_id))
 
 
-@router.post("/{run_id}", summary="Cancel a run")
+@router.post("/{run_id}/cancel", summary="Cancel a run")
 async def cancel_run(request: Request, eval_id: str, run_id: str) -> Response:
     """What runs is stopped a moment later.  An ended run stays as it is."""
-    state, caller = state_of(request), await caller_of(request)
-    await _run(state, caller, eval_id, run_id)
-    verb = partial(batches.cancel, account_id=caller.account_id, batch_id=run_id, kind=BatchKind.EVAL, now_ms=now_ms())
-    await state.database.write(verb)
-    return json_response(await _view(state, caller, eval_id, run_id))
+    return await _cancelled(state_of(request), await caller_of(request), eval_id, run_id)
+
+
+@router.post("/{run_id}", summary="Cancel a run, as older clients do")
+async def post_run(request: Request, eval_id: str, run_id: str) -> Response:
+    return await _cancelled(state_of(request), await caller_of(request), eval_id, run_id)
 
 
 @router.delete("/{run_id}", summary="Delete a run with its samples, really")
@@ -137,6 +138,13 @@ def _once(session: Session, batch: NewBatch, run: NewRun, items: list[Item], ask
         make()
         return run.id
     return idempotency.once(session, asked.account_id, asked.key, asked.digest_of, run.id, run.created_ms, make)
+
+
+async def _cancelled(state: State, caller: Caller, eval_id: str, run_id: str) -> Response:
+    await _run(state, caller, eval_id, run_id)
+    verb = partial(batches.cancel, account_id=caller.account_id, batch_id=run_id, kind=BatchKind.EVAL, now_ms=now_ms())
+    await state.database.write(verb)
+    return json_response(await _view(state, caller, eval_id, run_id))
 
 
 async def _created(state: State, caller: Caller, eval_id: str, run_id: str, *, again: bool) -> Response:
