@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 from api.deps import State
 from infra.clock import now_ms
 from infra.outbound import check_url
-from models import batches, datasets, eval_items, eval_reports, evals, files, ids, logged
+from models import datasets, eval_items, eval_reports, evals, files, ids, logged
 from models.accounts import Caller
-from models.batches import NewBatch
+from models.batches import NewBatch, begin
 from models.cards.card import Card
 from models.datasets import Item
 from models.errors import InvalidRequest, ModelNotAllowed, NotFound, TooLarge
@@ -93,7 +93,7 @@ def new_run(caller: Caller, row: Eval, wanted: RunRequest) -> tuple[NewBatch, Ne
 
 def start(session: Session, batch: NewBatch, run: NewRun, items: Sequence[Item]) -> None:
     """In the caller's transaction."""
-    batches.begin(session, batch)
+    begin(session, batch)
     evals.start(session, run, items)
 
 

@@ -79,7 +79,7 @@ CODES: dict[type[errors.TramError], tuple[str, ...]] = {
     errors.NotFound: (
         *("answer_not_stored", "batch_not_found", "job_not_found", "model_not_found", "unknown_endpoint"),
     ),
-    errors.Conflict: ("still_running",),
+    errors.Conflict: ("no_winner", "still_running"),
     errors.Unavailable: ("no_worker",),
 }
 """Beside each class's own."""

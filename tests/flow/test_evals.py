@@ -121,6 +121,10 @@ def test_a_script_for_openais_service_runs_here(client):
     assert run.data_source.source.id == file.id
     assert run.data_source.sampling_params.seed == 7
 
+
+def test_every_item_shows_what_was_asked_answered_and_graded(client):
+    created = made(client)
+    run = ran(client, created.id, completions(ROWS, sampling_params={"temperature": 0.5, "seed": 7}))
     found = items(client, run)
     assert [(each.datasource_item_id, each.status) for each in found] == [(0, "pass"), (1, "fail"), (2, "error")]
     first = client.evals.runs.output_items.retrieve(found[0].id, eval_id=created.id, run_id=run.id)
@@ -140,6 +144,11 @@ def test_a_script_for_openais_service_runs_here(client):
 
     assert [each.id for each in client.evals.runs.list(created.id, status="completed")] == [run.id]
     assert [each.id for each in client.evals.runs.list(created.id, status="failed")] == []
+
+
+def test_evals_are_renamed_listed_and_deleted(client):
+    created = made(client)
+    run = ran(client, created.id, {"type": "jsonl", "source": inline(ROWS[:1])})
     renamed = client.evals.update(created.id, name="still counting", metadata={"a": "b"})
     assert (renamed.name, renamed.metadata) == ("still counting", {"a": "b"})
     listed = client.evals.list(order="desc", order_by="updated_at", limit=1)
