@@ -13,6 +13,7 @@ from api.vocabulary import RATES
 from models.lifecycle import FINAL
 from models.webhooks import completion_event
 from models.wire.accounts import NewSubAccount, Rotation, SubAccountUpdate
+from models.wire.batches import BatchRequest
 from models.wire.chat import ChatRequest, JobRequest
 from models.wire.completions import CompletionUpdate
 from models.wire.replays import ReplayRequest
@@ -26,6 +27,7 @@ from models.wire.shapes.accounts import (
     UsageBySubAccount,
     UsageByTag,
 )
+from models.wire.shapes.batches import Batch, BatchLine, Progress
 from models.wire.shapes.chat import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -172,6 +174,14 @@ ROUTES: dict[str, Route] = {
         "Files", BYTES, None, (404,), gives=("content-length", "content-disposition")
     ),
     "DELETE /v1/files/{file_id}": Route("Files", DeletedFile, None, (404,)),
+    "POST /v1/batches": Route(
+        "Batches", Batch, BatchRequest, (404, 422), takes=("idempotency-key",), gives=("idempotent-replayed",)
+    ),
+    "GET /v1/batches": Route("Batches", Batch, page=True),
+    "GET /v1/batches/{batch_id}": Route("Batches", Batch, None, (404,)),
+    "POST /v1/batches/{batch_id}/cancel": Route("Batches", Batch, None, (404, 409)),
+    "GET /v1/batches/{batch_id}/results": Route("Batches", BatchLine, None, (404,), page=True),
+    "GET /v1/batches/{batch_id}/events": Route("Batches", STREAM, None, (404,), streams=(Progress,)),
     "GET /v1/webhook_deliveries": Route("Webhooks", WebhookDelivery, page=True),
     "GET /v1/webhook_deliveries/{delivery_id}": Route("Webhooks", WebhookDelivery, None, (404,)),
     "GET /v1/webhook-secret": Route("Webhooks", WebhookSecret),

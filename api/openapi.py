@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from api.contract import ANY, EVENTS, EXAMPLES, JSON, ROUTES, STREAM, Route, Shape
-from api.errors import TABLE
 from api.vocabulary import ADVICE, CODES, EVENT_HEADERS, EVERYWHERE, HEADERS, QUERY, SELDOM, TAKEN
+from models.wire.errors import TABLE
 from models.wire.shapes.chat import Error
 
 _REFERENCE = "#/components/schemas/{model}"

@@ -18,10 +18,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api import app, openapi, pages
 from api.contract import EXAMPLES, FORM, JSON, ROUTES, Route
-from api.errors import TABLE
 from api.vocabulary import CODES, HEADERS
 from infra.settings import Settings
 from models.cards.card import catalogue
+from models.wire.errors import TABLE
 from models.wire.shapes.service import Health
 
 ROOT = Path(__file__).parents[2]
