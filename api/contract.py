@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from api.vocabulary import RATES
+from models.batches import ENDED
 from models.lifecycle import FINAL
 from models.webhooks import completion_event
 from models.wire.accounts import NewSubAccount, Rotation, SubAccountUpdate
@@ -27,7 +28,7 @@ from models.wire.shapes.accounts import (
     UsageBySubAccount,
     UsageByTag,
 )
-from models.wire.shapes.batches import Batch, BatchLine, Progress
+from models.wire.shapes.batches import BatchLine, FileBatch, Progress, ProgressEvent
 from models.wire.shapes.chat import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -175,11 +176,11 @@ ROUTES: dict[str, Route] = {
     ),
     "DELETE /v1/files/{file_id}": Route("Files", DeletedFile, None, (404,)),
     "POST /v1/batches": Route(
-        "Batches", Batch, BatchRequest, (404, 422), takes=("idempotency-key",), gives=("idempotent-replayed",)
+        "Batches", FileBatch, BatchRequest, (404, 422), takes=("idempotency-key",), gives=("idempotent-replayed",)
     ),
-    "GET /v1/batches": Route("Batches", Batch, page=True),
-    "GET /v1/batches/{batch_id}": Route("Batches", Batch, None, (404,)),
-    "POST /v1/batches/{batch_id}/cancel": Route("Batches", Batch, None, (404, 409)),
+    "GET /v1/batches": Route("Batches", FileBatch, page=True),
+    "GET /v1/batches/{batch_id}": Route("Batches", FileBatch, None, (404,)),
+    "POST /v1/batches/{batch_id}/cancel": Route("Batches", FileBatch, None, (404, 409)),
     "GET /v1/batches/{batch_id}/results": Route("Batches", BatchLine, None, (404,), page=True),
     "GET /v1/batches/{batch_id}/events": Route("Batches", STREAM, None, (404,), streams=(Progress,)),
     "GET /v1/webhook_deliveries": Route("Webhooks", WebhookDelivery, page=True),
@@ -206,7 +207,10 @@ ROUTES: dict[str, Route] = {
     "GET /llms.txt": Route("Service", TEXT, open=True),
 }
 
-EVENTS = {completion_event(state): JobEvent for state in sorted(FINAL)}
+EVENTS: dict[str, Shape] = {
+    **{completion_event(state): JobEvent for state in sorted(FINAL)},
+    **{f"batch.{state}": ProgressEvent for state in sorted(ENDED)},
+}
 """What webhooks are sent, by its type."""
 
 _HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}

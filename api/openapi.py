@@ -158,6 +158,7 @@ def _body(shape: Shape, kind: str = JSON) -> Json:
 
 
 def _event(name: str, body: Shape) -> Json:
+    subject, _, state = name.rpartition(".")
     headers = [_parameter(header, "header", told, required=True) for header, told in EVENT_HEADERS.items()]
     answers = {
         "2XX": {"description": "Taken; it is not sent again"},
@@ -165,7 +166,7 @@ def _event(name: str, body: Shape) -> Json:
         "default": {"description": "Tried again, over three days"},
     }
     return {
-        "summary": f"A job with a `webhook_url` has ended: {name.rpartition('.')[2]}",
+        "summary": f"A {'job' if subject == 'chat.completion' else subject} with a `webhook_url` has ended: {state}",
         "operationId": name.replace(".", "_"),
         "tags": ["Webhooks"],
         "parameters": headers,

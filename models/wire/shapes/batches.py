@@ -44,7 +44,7 @@ class BatchTokens(Shape):
     total_tokens: int
 
 
-class Batch(Shape):
+class FileBatch(Shape):
     id: str
     object: Literal["batch"]
     endpoint: str
@@ -100,3 +100,14 @@ class Progress(Shape):
     created_at: Seconds
     request_counts: RowCounts
     metadata: Metadata
+
+
+class ProgressEvent(Shape):
+    """What your server is sent; what the whole came to is fetched under `data.id`."""
+
+    id: str
+    object: Literal["event"]
+    type: str
+    created_at: Seconds
+    timestamp: str
+    data: Progress
