@@ -168,7 +168,9 @@ ROUTES: dict[str, Route] = {
     ),
     "GET /v1/replays": Route("Replays", Replay, page=True),
     "GET /v1/replays/{replay_id}": Route("Replays", Replay, None, (404,)),
-    "POST /v1/files": Route("Files", File, Upload, takes_in=FORM),
+    "POST /v1/files": Route(
+        "Files", File, Upload, (422,), takes=("idempotency-key",), gives=("idempotent-replayed",), takes_in=FORM
+    ),
     "GET /v1/files": Route("Files", File, page=True),
     "GET /v1/files/{file_id}": Route("Files", File, None, (404,)),
     "GET /v1/files/{file_id}/content": Route(

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from models.batches import NewBatch, begin
 from models.errors import KeyReused
+from models.files import NewFile, store
 from models.handover import NewJob
 from models.jobs import submit
 from models.replays import NewReplay, start
@@ -65,6 +66,14 @@ def begin_once(session: Session, batch: NewBatch, key: str, digest_of: str) -> s
     known = taken(session, batch.account_id, key, digest_of, batch.id, batch.created_ms)
     if known == batch.id:
         begin(session, batch)
+    return known
+
+
+def store_once(session: Session, file: NewFile, account_id: str, key: str, digest_of: str, now_ms: int) -> str | None:
+    """The same for a file whose bytes have come; None where they came too late."""
+    known = taken(session, account_id, key, digest_of, file.id, now_ms)
+    if known == file.id and not store(session, file):
+        return None
     return known
 
 
