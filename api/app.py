@@ -22,6 +22,7 @@ from api.deps import State
 from api.middleware import RequestId
 from api.routes import (
     accounts,
+    batches,
     chat,
     completions,
     conversations,
@@ -54,7 +55,7 @@ from models.errors import InvalidRequest, NotFound, TramError
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    *(chat, completions, texts, native, jobs, conversations, replays, files, evals, eval_runs, webhooks),
+    *(chat, completions, texts, native, jobs, conversations, replays, files, batches, evals, eval_runs, webhooks),
     *(accounts, usage, models, health, documents),
 )
 

@@ -10,9 +10,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from api.vocabulary import RATES
+from models.batches import ENDED
 from models.lifecycle import FINAL
 from models.webhooks import completion_event
 from models.wire.accounts import NewSubAccount, Rotation, SubAccountUpdate
+from models.wire.batches import BatchRequest
 from models.wire.chat import ChatRequest, JobRequest
 from models.wire.completions import CompletionUpdate
 from models.wire.evals import EvalUpdate, RunRequest
@@ -27,6 +29,7 @@ from models.wire.shapes.accounts import (
     UsageBySubAccount,
     UsageByTag,
 )
+from models.wire.shapes.batches import BatchLine, FileBatch, Progress, ProgressEvent
 from models.wire.shapes.chat import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -43,7 +46,6 @@ from models.wire.shapes.evals import (
     EvalComparison,
     EvalRun,
     OutputItem,
-    RunProgress,
 )
 from models.wire.shapes.files import DeletedFile, File, Upload
 from models.wire.shapes.native import NativeAnswer, NativeBody, NativeChunk, NativeError, NativeWaiting
@@ -178,7 +180,9 @@ ROUTES: dict[str, Route] = {
     ),
     "GET /v1/replays": Route("Replays", Replay, page=True),
     "GET /v1/replays/{replay_id}": Route("Replays", Replay, None, (404,)),
-    "POST /v1/files": Route("Files", File, Upload, takes_in=FORM),
+    "POST /v1/files": Route(
+        "Files", File, Upload, (422,), takes=("idempotency-key",), gives=("idempotent-replayed",), takes_in=FORM
+    ),
     "GET /v1/files": Route("Files", File, page=True),
     "GET /v1/files/{file_id}": Route("Files", File, None, (404,)),
     "GET /v1/files/{file_id}/content": Route(
@@ -203,8 +207,16 @@ ROUTES: dict[str, Route] = {
     f"DELETE {_RUNS}/{{run_id}}": Route("Evals", DeletedRun, None, (404, 409)),
     f"GET {_RUNS}/{{run_id}}/output_items": Route("Evals", OutputItem, None, (404,), page=True),
     f"GET {_RUNS}/{{run_id}}/output_items/{{item_id}}": Route("Evals", OutputItem, None, (404,)),
-    f"GET {_RUNS}/{{run_id}}/events": Route("Evals", STREAM, None, (404,), streams=(RunProgress,)),
+    f"GET {_RUNS}/{{run_id}}/events": Route("Evals", STREAM, None, (404,), streams=(Progress,)),
     f"GET {_RUNS}/{{run_id}}/report": Route("Evals", HTML, None, (404,)),
+    "POST /v1/batches": Route(
+        "Batches", FileBatch, BatchRequest, (404, 422), takes=("idempotency-key",), gives=("idempotent-replayed",)
+    ),
+    "GET /v1/batches": Route("Batches", FileBatch, page=True),
+    "GET /v1/batches/{batch_id}": Route("Batches", FileBatch, None, (404,)),
+    "POST /v1/batches/{batch_id}/cancel": Route("Batches", FileBatch, None, (404, 409)),
+    "GET /v1/batches/{batch_id}/results": Route("Batches", BatchLine, None, (404,), page=True),
+    "GET /v1/batches/{batch_id}/events": Route("Batches", STREAM, None, (404,), streams=(Progress,)),
     "GET /v1/webhook_deliveries": Route("Webhooks", WebhookDelivery, page=True),
     "GET /v1/webhook_deliveries/{delivery_id}": Route("Webhooks", WebhookDelivery, None, (404,)),
     "GET /v1/webhook-secret": Route("Webhooks", WebhookSecret),
@@ -229,7 +241,11 @@ ROUTES: dict[str, Route] = {
     "GET /llms.txt": Route("Service", TEXT, open=True),
 }
 
-EVENTS = {completion_event(state): JobEvent for state in sorted(FINAL)}
+EVENTS: dict[str, Shape] = {
+    **{completion_event(state): JobEvent for state in sorted(FINAL)},
+    **{f"batch.{state}": ProgressEvent for state in sorted(ENDED)},
+    **{f"eval.run.{word}": ProgressEvent for word in ("canceled", "failed", "succeeded")},
+}
 """What webhooks are sent, by its type."""
 
 _HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}

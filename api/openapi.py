@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from api.contract import ANY, EVENTS, EXAMPLES, JSON, ROUTES, STREAM, Route, Shape
-from api.errors import TABLE
 from api.vocabulary import ADVICE, CODES, EVENT_HEADERS, EVERYWHERE, HEADERS, QUERY, SELDOM, TAKEN
+from models.wire.errors import TABLE
 from models.wire.shapes.chat import Error
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -158,6 +158,7 @@ def _body(shape: Shape, kind: str = JSON) -> Json:
 
 
 def _event(name: str, body: Shape) -> Json:
+    subject, _, state = name.rpartition(".")
     headers = [_parameter(header, "header", told, required=True) for header, told in EVENT_HEADERS.items()]
     answers = {
         "2XX": {"description": "Taken; it is not sent again"},
@@ -165,7 +166,7 @@ def _event(name: str, body: Shape) -> Json:
         "default": {"description": "Tried again, over three days"},
     }
     return {
-        "summary": f"A job with a `webhook_url` has ended: {name.rpartition('.')[2]}",
+        "summary": f"A {'job' if subject == 'chat.completion' else subject} with a `webhook_url` has ended: {state}",
         "operationId": name.replace(".", "_"),
         "tags": ["Webhooks"],
         "parameters": headers,

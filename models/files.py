@@ -60,6 +60,16 @@ def begin(session: Session, file_id: str, account_id: str, now_ms: int) -> None:
     session.execute(insert(File).values(facts | {"state": FileState.UPLOADING, "due_ms": now_ms + UPLOAD_MS}))
 
 
+def begin_again(session: Session, file_id: str, account_id: str, now_ms: int) -> bool:
+    """For a file that is made here, under an id that was told before; False: it is stored, by whoever began it first."""
+    state = session.scalar(select(File.state).where(File.id == file_id).with_for_update())
+    if state is None:
+        begin(session, file_id, account_id, now_ms)
+    elif state is FileState.UPLOADING:
+        session.execute(update(File).where(File.id == file_id).values(due_ms=now_ms + UPLOAD_MS))
+    return state in {None, FileState.UPLOADING}
+
+
 def store(session: Session, new: NewFile) -> bool:
     """All its bytes are there; False when it was given up meanwhile."""
     facts = {name: getattr(new, name) for name in ("filename", "purpose", "bytes", "expires_ms")}

@@ -39,6 +39,7 @@ from models.lifecycle import JobState
 from models.tables.batches import BatchKind
 from models.wire.ending import StreamEnd
 from workers.batch import Feeder, Kind
+from workers.batch_file import FileKind
 from workers.deliver import Deliverer
 from workers.grade import Evals
 
@@ -150,8 +151,6 @@ class Upkeep:
             self.nudge()
 
 
-KINDS: dict[BatchKind, Kind] = {BatchKind.EVAL: Evals()}
-
 Sweep = Callable[[Upkeep], Awaitable[None]]
 
 SWEEPS: tuple[tuple[Sweep, float], ...] = (
@@ -198,10 +197,14 @@ async def opened(settings: Settings) -> AsyncIterator[Upkeep]:
             objects=held.objects,
             publisher=held.publisher,
             intake=Intake(held.database, fleet, Images(outbound), settings.webhook_networks),
-            kinds=KINDS,
+            kinds=_kinds(settings),
         )
         stack.push_async_callback(feeder.close)
         yield Upkeep(held.database, held.redis, held.stream, held.objects, held.publisher, deliverer, feeder)
+
+
+def _kinds(settings: Settings) -> dict[BatchKind, Kind]:
+    return {BatchKind.FILE: FileKind(settings.max_body_bytes), BatchKind.EVAL: Evals()}
 
 
 async def _sweeping(upkeep: Upkeep, sweep: Sweep, every_s: float) -> None:

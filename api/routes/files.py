@@ -2,21 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
+from sqlalchemy.orm import Session
 from starlette.responses import Response, StreamingResponse
 
 from api.answers import json_response, page_of
-from api.deps import State, caller_of, state_of
+from api.deps import State, caller_of, key_of, state_of
 from api.multipart import Form, form_of
 from infra.clock import now_ms
 from infra.objects import read
 from models import files
 from models.errors import InvalidRequest, NotFound, Unavailable
 from models.files import NewFile, Purpose, object_key
+from models.idempotency import store_once
 from models.listings import Window, page
 from models.tables.files import File
 from models.wire.files import FileForm, file_view
@@ -40,16 +44,19 @@ def window(
 @router.post("", summary="Upload a file")
 async def upload_file(request: Request) -> Response:
     """A form of `file`, `purpose` and, if wanted, `expires_after[anchor]` and `expires_after[seconds]`, in any order."""
-    state, caller = state_of(request), await caller_of(request)
-    form, file_id, created = form_of(request, state.settings.max_file_bytes), files.new_id(), now_ms()
-    begun = partial(files.begin, file_id=file_id, account_id=caller.account_id, now_ms=created)
+    state, caller, key = state_of(request), await caller_of(request), key_of(request)
+    coming = _Coming(form_of(request, state.settings.max_file_bytes), caller.account_id, key, files.new_id(), now_ms())
+    begun = partial(files.begin, file_id=coming.file_id, account_id=caller.account_id, now_ms=coming.created_ms)
     await state.database.write(begun)
+    made = None
     try:
-        await _take_in(state, form, object_key(caller.account_id, file_id), file_id, created)
-    except BaseException:
-        await asyncio.shield(state.database.write(partial(files.give_up, file_id=file_id, now_ms=now_ms())))
-        raise
-    return json_response(file_view(await _found(state, caller.account_id, file_id)))
+        made = await _take_in(state, coming)
+    finally:
+        if made != coming.file_id:
+            give_up = partial(files.give_up, file_id=coming.file_id, now_ms=now_ms())
+            await asyncio.shield(state.database.write(give_up))
+    headers = {} if made == coming.file_id else {"idempotent-replayed": "true"}
+    return json_response(file_view(await _found(state, caller.account_id, made)), headers=headers)
 
 
 @router.get("", summary="List files")
@@ -93,17 +100,42 @@ async def delete_file(request: Request, file_id: str) -> Response:
     return json_response({"id": file_id, "object": "file", "deleted": True})
 
 
-async def _take_in(state: State, form: Form, key: str, file_id: str, created_ms: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Coming:
+    form: Form
+    account_id: str
+    key: str | None
+    file_id: str
+    created_ms: int
+
+    async def pieces(self, digest: "blake2b") -> AsyncIterator[bytes]:
+        async for piece in self.form.pieces():
+            digest.update(piece)
+            yield piece
+
+
+async def _take_in(state: State, coming: _Coming) -> str:
+    """The id of the file that the request stands for.  Raises InvalidRequest and its kin, Unavailable."""
+    form, digest = coming.form, blake2b(digest_size=16)
     try:
         async with asyncio.timeout(UPLOAD_S):
-            size = await state.objects.put_stream(key, form.pieces())
+            size = await state.objects.put_stream(object_key(coming.account_id, coming.file_id), coming.pieces(digest))
     except TimeoutError:
         raise InvalidRequest(f"file: did not come within {UPLOAD_S} s", param="file") from None
     told = validated(FileForm, form.fields)
-    expires = None if told.kept_s is None else created_ms + told.kept_s * 1000
-    new = NewFile(file_id, form.filename, told.purpose, size, expires)
-    if not await state.database.write(partial(files.store, new=new)):
+    expires = None if told.kept_s is None else coming.created_ms + told.kept_s * 1000
+    new = NewFile(coming.file_id, form.filename, told.purpose, size, expires)
+    digest.update(repr((form.filename, sorted(form.fields.items()))).encode())
+    made = await state.database.write(partial(_store, new=new, coming=coming, digest_of=digest.hexdigest()))
+    if made is None:
         raise Unavailable("the upload took too long and was given up")
+    return made
+
+
+def _store(session: Session, new: NewFile, coming: _Coming, digest_of: str) -> str | None:
+    if coming.key is None:
+        return new.id if files.store(session, new) else None
+    return store_once(session, new, coming.account_id, coming.key, digest_of, coming.created_ms)
 
 
 async def _found(state: State, account_id: str, file_id: str) -> File:

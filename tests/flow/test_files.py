@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import httpx2
 import openai
@@ -188,6 +189,19 @@ def test_an_api_that_dies_in_an_upload_leaves_nothing_listed(request, faulty):
     assert objects(request, faulty) == set()
     ((due, created),) = faulty.rows("SELECT due_ms, created_ms FROM files WHERE state = 'uploading'")
     assert due > created, "upkeep gives it up"
+
+
+def test_an_upload_made_twice_is_made_once(tram):
+    def send(data: bytes, key: str) -> httpx2.Response:
+        file = {"file": ("rows.jsonl", data)}
+        return tram.http.post("/v1/files", files=file, data={"purpose": "evals"}, headers={"Idempotency-Key": key})
+
+    key = uuid4().hex
+    first, again, other = send(ROWS, key), send(ROWS, key), send(b"{}", key)
+    assert first.json() == again.json()
+    assert (first.headers.get("idempotent-replayed"), again.headers["idempotent-replayed"]) == (None, "true")
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")
+    assert [file["id"] for file in tram.listed("/v1/files", purpose="evals")].count(first.json()["id"]) == 1
 
 
 def test_what_is_another_accounts_is_not_there(tram):

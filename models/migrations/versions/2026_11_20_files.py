@@ -1,4 +1,4 @@
-"""Files that accounts keep."""
+"""Files that accounts keep, and the order in which a batch's rows ended."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,6 +8,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+ENDED = sa.text("ended_no IS NOT NULL")
 DUE = sa.text("due_ms IS NOT NULL")
 
 
@@ -41,3 +42,6 @@ def upgrade() -> None:
     op.create_index("ix_files_due", "files", ["due_ms"], sqlite_where=DUE, postgresql_where=DUE)
     op.create_index("ix_files_list", "files", ["account_id", "id"])
     op.create_index("ix_files_list_purpose", "files", ["account_id", "purpose", "id"])
+    op.add_column("batch_rows", sa.Column("ended_no", sa.Integer(), nullable=True))
+    columns = ["batch_id", "ended_no", "number"]
+    op.create_index("ix_batch_rows_ended", "batch_rows", columns, sqlite_where=ENDED, postgresql_where=ENDED)

@@ -175,25 +175,6 @@ class OutputItem(Shape):
     job_id: JobId | None
 
 
-class RequestCounts(Shape):
-    total: Count
-    completed: Count
-    failed: Count
-
-
-class RunProgress(Shape):
-    """Rows are questions to models: answers, and what judges are asked."""
-
-    id: RunId
-    object: Literal["eval.run"]
-    status: Literal[
-        "validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"
-    ]
-    created_at: Seconds
-    request_counts: RequestCounts
-    metadata: Metadata
-
-
 class EvalComparison(Shape):
     """See docs/evals.md for the figures."""
 
