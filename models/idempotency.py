@@ -6,7 +6,7 @@ Source: the IETF's draft on the Idempotency-Key header (-07), and Stripe's pract
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -47,16 +47,6 @@ def start_once(
     known = taken(session, replay.account_id, key, digest_of, replay.id, now_ms)
     if known == replay.id:
         start(session, replay, jobs)
-    return known
-
-
-def once(
-    session: Session, account_id: str, key: str, digest_of: str, name: str, now_ms: int, make: Callable[[], None]
-) -> str:
-    """The same for whatever else is made under a name; `make` is called where nothing has been made before."""
-    known = _taken(session, account_id, key, digest_of, name, now_ms)
-    if known == name:
-        make()
     return known
 
 

@@ -1,5 +1,6 @@
 """/v1/evals/{eval_id}/runs: an eval's questions asked of a model, or answers that came with them, and their grades.  OpenAI's."""
 
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Literal
 
@@ -133,11 +134,10 @@ async def show_report(request: Request, eval_id: str, run_id: str) -> Response:
 
 
 def _once(session: Session, batch: NewBatch, run: NewRun, items: list[Item], asked: Asked | None) -> str:
-    make = partial(runs.start, session, batch, run, items)
-    if asked is None:
-        make()
-        return run.id
-    return idempotency.once(session, asked.account_id, asked.key, asked.digest_of, run.id, run.created_ms, make)
+    known = run.id if asked is None else idempotency.taken(session, **asdict(asked), name=run.id, now_ms=run.created_ms)
+    if known == run.id:
+        runs.start(session, batch, run, items)
+    return known
 
 
 async def _cancelled(state: State, caller: Caller, eval_id: str, run_id: str) -> Response:

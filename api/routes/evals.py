@@ -1,5 +1,6 @@
 """/v1/evals: what is measured, and on what.  OpenAI's evals, and AIGateway's shorthand, which runs its candidates at once."""
 
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -153,15 +154,12 @@ def _new(caller: Caller, wanted: EvalRequest, metric: Metric | None = None) -> N
 
 
 def _once(session: Session, new: NewEval, begun: list[Any], asked: Asked | None) -> str:
-    def make() -> None:
+    known = new.id if asked is None else idempotency.taken(session, **asdict(asked), name=new.id, now_ms=new.created_ms)
+    if known == new.id:
         evals.create(session, new)
         for batch, run, items in begun:
             runs.start(session, batch, run, items)
-
-    if asked is None:
-        make()
-        return new.id
-    return idempotency.once(session, asked.account_id, asked.key, asked.digest_of, new.id, new.created_ms, make)
+    return known
 
 
 def _forget(session: Session, names: list[str], at_ms: int) -> list[str]:
