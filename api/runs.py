@@ -29,7 +29,7 @@ from models.tables.batches import BatchKind
 from models.tables.evals import Eval
 from models.wire.evals import CompletionsSource, CustomConfig, EvalRequest, FileContent, FileId, RunRequest
 
-FILE_MOST_BYTES = 64 << 20
+FILE_MOST_BYTES = 32 << 20
 """Of a file that a run reads: its lines are all held in memory once."""
 RUNS_MOST = 10
 """Beside one another."""
