@@ -22,10 +22,14 @@ from api.deps import State
 from api.middleware import RequestId
 from api.routes import (
     accounts,
+    batches,
     chat,
     completions,
     conversations,
     documents,
+    eval_runs,
+    evals,
+    files,
     health,
     jobs,
     models,
@@ -51,7 +55,7 @@ from models.errors import InvalidRequest, NotFound, TramError
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    *(chat, completions, texts, native, jobs, conversations, replays, webhooks),
+    *(chat, completions, texts, native, jobs, conversations, replays, files, batches, evals, eval_runs, webhooks),
     *(accounts, usage, models, health, documents),
 )
 

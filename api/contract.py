@@ -10,11 +10,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from api.vocabulary import RATES
+from models.batches import ENDED
 from models.lifecycle import FINAL
 from models.webhooks import completion_event
 from models.wire.accounts import NewSubAccount, Rotation, SubAccountUpdate
+from models.wire.batches import BatchRequest
 from models.wire.chat import ChatRequest, JobRequest
 from models.wire.completions import CompletionUpdate
+from models.wire.evals import EvalUpdate, RunRequest
 from models.wire.replays import ReplayRequest
 from models.wire.shapes.accounts import (
     Balance,
@@ -26,6 +29,7 @@ from models.wire.shapes.accounts import (
     UsageBySubAccount,
     UsageByTag,
 )
+from models.wire.shapes.batches import BatchLine, FileBatch, Progress, ProgressEvent
 from models.wire.shapes.chat import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -34,6 +38,16 @@ from models.wire.shapes.chat import (
     StoredCompletion,
     StoredMessage,
 )
+from models.wire.shapes.evals import (
+    DeletedEval,
+    DeletedRun,
+    Eval,
+    EvalBody,
+    EvalComparison,
+    EvalRun,
+    OutputItem,
+)
+from models.wire.shapes.files import DeletedFile, File, Upload
 from models.wire.shapes.native import NativeAnswer, NativeBody, NativeChunk, NativeError, NativeWaiting
 from models.wire.shapes.records import Conversation, Job, JobEnd, Replay, WholeConversation
 from models.wire.shapes.service import (
@@ -56,6 +70,7 @@ TEXT, METRICS, HTML, JSON, STREAM = (
     "application/json",
     "text/event-stream",
 )
+FORM, BYTES = "multipart/form-data", "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,8 @@ class Route:
     """What an error looks like at the doors of others' making."""
     open: bool = False
     """No key is asked for."""
+    takes_in: str = JSON
+    """The content type of the body."""
 
 
 ANY = (400, 401, 413, 500, 503)
@@ -98,6 +115,8 @@ _LATER = ("location", "x-queue-position", *_ONCE)
 _WORK = ("idempotency-key", "x-aig-tag")
 _CHATS = "/v1/chat/completions"
 _ACCOUNTS = "/v1/sub-accounts"
+_EVALS, _RUNS = "/v1/evals", "/v1/evals/{eval_id}/runs"
+_NAMED = ("location", "idempotent-replayed")
 _NATIVE = Route(
     "Cloudflare",
     NativeAnswer,
@@ -161,6 +180,43 @@ ROUTES: dict[str, Route] = {
     ),
     "GET /v1/replays": Route("Replays", Replay, page=True),
     "GET /v1/replays/{replay_id}": Route("Replays", Replay, None, (404,)),
+    "POST /v1/files": Route(
+        "Files", File, Upload, (422,), takes=("idempotency-key",), gives=("idempotent-replayed",), takes_in=FORM
+    ),
+    "GET /v1/files": Route("Files", File, page=True),
+    "GET /v1/files/{file_id}": Route("Files", File, None, (404,)),
+    "GET /v1/files/{file_id}/content": Route(
+        "Files", BYTES, None, (404,), gives=("content-length", "content-disposition")
+    ),
+    "DELETE /v1/files/{file_id}": Route("Files", DeletedFile, None, (404,)),
+    f"POST {_EVALS}": Route(
+        "Evals", Eval, EvalBody, (403, 404, 422), status=201, takes=("idempotency-key",), gives=_NAMED
+    ),
+    f"GET {_EVALS}": Route("Evals", Eval, page=True),
+    f"GET {_EVALS}/{{eval_id}}": Route("Evals", Eval, None, (404,)),
+    f"POST {_EVALS}/{{eval_id}}": Route("Evals", Eval, EvalUpdate, (404,)),
+    f"DELETE {_EVALS}/{{eval_id}}": Route("Evals", DeletedEval, None, (404, 409)),
+    f"GET {_EVALS}/{{eval_id}}/compare": Route("Evals", EvalComparison, None, (404,)),
+    f"POST {_RUNS}": Route(
+        "Evals", EvalRun, RunRequest, (403, 404, 422), status=201, takes=("idempotency-key",), gives=_NAMED
+    ),
+    f"GET {_RUNS}": Route("Evals", EvalRun, None, (404,), page=True),
+    f"GET {_RUNS}/{{run_id}}": Route("Evals", EvalRun, None, (404,)),
+    f"POST {_RUNS}/{{run_id}}": Route("Evals", EvalRun, None, (404,)),
+    f"POST {_RUNS}/{{run_id}}/cancel": Route("Evals", EvalRun, None, (404,)),
+    f"DELETE {_RUNS}/{{run_id}}": Route("Evals", DeletedRun, None, (404, 409)),
+    f"GET {_RUNS}/{{run_id}}/output_items": Route("Evals", OutputItem, None, (404,), page=True),
+    f"GET {_RUNS}/{{run_id}}/output_items/{{item_id}}": Route("Evals", OutputItem, None, (404,)),
+    f"GET {_RUNS}/{{run_id}}/events": Route("Evals", STREAM, None, (404,), streams=(Progress,)),
+    f"GET {_RUNS}/{{run_id}}/report": Route("Evals", HTML, None, (404,)),
+    "POST /v1/batches": Route(
+        "Batches", FileBatch, BatchRequest, (404, 422), takes=("idempotency-key",), gives=("idempotent-replayed",)
+    ),
+    "GET /v1/batches": Route("Batches", FileBatch, page=True),
+    "GET /v1/batches/{batch_id}": Route("Batches", FileBatch, None, (404,)),
+    "POST /v1/batches/{batch_id}/cancel": Route("Batches", FileBatch, None, (404, 409)),
+    "GET /v1/batches/{batch_id}/results": Route("Batches", BatchLine, None, (404,), page=True),
+    "GET /v1/batches/{batch_id}/events": Route("Batches", STREAM, None, (404,), streams=(Progress,)),
     "GET /v1/webhook_deliveries": Route("Webhooks", WebhookDelivery, page=True),
     "GET /v1/webhook_deliveries/{delivery_id}": Route("Webhooks", WebhookDelivery, None, (404,)),
     "GET /v1/webhook-secret": Route("Webhooks", WebhookSecret),
@@ -185,7 +241,11 @@ ROUTES: dict[str, Route] = {
     "GET /llms.txt": Route("Service", TEXT, open=True),
 }
 
-EVENTS = {completion_event(state): JobEvent for state in sorted(FINAL)}
+EVENTS: dict[str, Shape] = {
+    **{completion_event(state): JobEvent for state in sorted(FINAL)},
+    **{f"batch.{state}": ProgressEvent for state in sorted(ENDED)},
+    **{f"eval.run.{word}": ProgressEvent for word in ("canceled", "failed", "succeeded")},
+}
 """What webhooks are sent, by its type."""
 
 _HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
@@ -198,5 +258,28 @@ EXAMPLES: dict[Shape, dict[str, Any]] = {
     NewSubAccount: {"name": "A customer", "rate_limit_rpm": 60, "spend_cap_cents": 500},
     SubAccountUpdate: {"spend_cap_cents": None},
     Rotation: {"grace_period": 3600},
+    EvalBody: {
+        "name": "Capitals",
+        "data_source_config": {"type": "custom", "item_schema": {"type": "object"}, "include_sample_schema": True},
+        "testing_criteria": [
+            {
+                "type": "string_check",
+                "name": "right",
+                "operation": "ilike",
+                "input": "{{sample.output_text}}",
+                "reference": "{{item.capital}}",
+            }
+        ],
+    },
+    EvalUpdate: {"name": "Capitals of Europe"},
+    RunRequest: {
+        "data_source": {
+            "type": "jsonl",
+            "source": {
+                "type": "file_content",
+                "content": [{"item": {"capital": "Paris"}, "sample": {"output_text": "It is Paris."}}],
+            },
+        }
+    },
     ReplayRequest: {"source_request_id": "job_01ja7q2v7d4m9t8b3x6k5n0w1z", "overrides": {"max_tokens": 20}},
 }

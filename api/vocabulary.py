@@ -28,6 +28,8 @@ HEADERS = {
     "x-accel-buffering": "`no`: nginx passes tokens on as they come",
     "cache-control": "`no-cache`",
     "allow": "The methods that there are",
+    "content-length": "The file's size in bytes",
+    "content-disposition": "The file's name",
     "idempotency-key": "Makes the request once: sent again within a day it joins what it made",
     "last-event-id": "Go on behind this event",
     "x-aig-tag": "What the usage is counted under, beside its account",
@@ -77,7 +79,7 @@ CODES: dict[type[errors.TramError], tuple[str, ...]] = {
     errors.NotFound: (
         *("answer_not_stored", "batch_not_found", "job_not_found", "model_not_found", "unknown_endpoint"),
     ),
-    errors.Conflict: ("still_running",),
+    errors.Conflict: ("no_winner", "still_running"),
     errors.Unavailable: ("no_worker",),
 }
 """Beside each class's own."""

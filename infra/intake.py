@@ -18,7 +18,7 @@ from infra.engine.tokenizer import counter_for
 from infra.fleet_view import Fleet
 from infra.images import Images
 from infra.outbound import check_url
-from models import transcripts
+from models import evals, transcripts
 from models.accounts import Caller
 from models.cards.card import Card
 from models.errors import ContextLengthExceeded, NotFound
@@ -43,7 +43,7 @@ class Intake:
     async def prepare(self, caller: Caller, body: dict[str, Any], door: Door, lineage: Lineage | None = None) -> NewJob:
         """All that can be refused is refused here; nothing is written."""
         validated(JobRequest if door is Door.JOB else ChatRequest, body)
-        card = await self.fleet.card(body.get("model"))
+        card = await self.card(caller, body.get("model"))
         messages = as_seen(body)
         check_abilities(card, body)
         if "image" in card.modalities:
@@ -57,6 +57,13 @@ class Intake:
         if job.webhook_url is not None:
             check_url(job.webhook_url, self.webhook_networks)
         return job
+
+    async def card(self, caller: Caller, name: str | None) -> Card:
+        """What a model's name stands for; `eval:<id>` for the winner of the caller's eval.  Raises NotFound, Conflict."""
+        if name is not None and name.startswith(evals.ALIAS):
+            eval_id = name.removeprefix(evals.ALIAS)
+            name = await self.database.read(partial(evals.winner, account_id=caller.account_id, eval_id=eval_id))
+        return await self.fleet.card(name)
 
 
 async def _fits(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) -> None:

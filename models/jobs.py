@@ -160,7 +160,8 @@ def _end(
     job = session.execute(_LOCKED, {"job_id": job_id}).one_or_none()
     if job is None or job.state is not before or attempt not in {None, job.attempt}:
         return None
-    conversation_id = record(session, job, ending.answers, ending.at_ms) if job.store else None
+    told = job.store and job.door is not Door.EVAL  # a sample is no conversation of anybody's
+    conversation_id = record(session, job, ending.answers, ending.at_ms) if told else None
     cost = cost_micros(job.card, ending.prompt_tokens, ending.completion_tokens)
     columns = {name: getattr(ending, name) for name in _KEPT} | _remains(job, ending) | {"cost_micros": cost}
     session.execute(_ENDED, columns | {"job": job.id, "ended_ms": ending.at_ms, "conversation_id": conversation_id})
@@ -175,6 +176,8 @@ def _remains(job: Row[Any], ending: Ending) -> dict[str, Any]:
         return {"parameters": job.parameters, "forget_due_ms": None}
     if job.door is Door.CHAT:
         return {"parameters": None, "result": None, "result_key": None, "forget_due_ms": None}
+    if job.door is Door.BATCH:  # its batch's file is to hold it, and then lets go (`models.batch_results`)
+        return {"parameters": None, "forget_due_ms": None}
     return {"parameters": None, "forget_due_ms": ending.at_ms + FORGET_MS}
 
 

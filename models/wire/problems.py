@@ -19,7 +19,10 @@ PARAM_CHARACTERS = 200
 _NAMED = re.compile(r"(\S+): (.*)", re.DOTALL)  # a rule of ours over several fields says itself whose fault it is
 _HALVES = re.compile("[\ud800-\udfff]")
 _TAGS = frozenset(
-    {"system", "developer", "user", "assistant", "tool"} | {"text", "image_url", "json_object", "json_schema"}
+    {"system", "developer", "user", "assistant", "tool"}
+    | {"text", "image_url", "json_object", "json_schema"}
+    | {"custom", "logs", "stored_completions", "jsonl", "completions"}
+    | {"file_content", "file_id", "template", "item_reference"}
 )
 
 

@@ -22,6 +22,8 @@ from schemathesis.checks import load_all_checks
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from api.contract import EXAMPLES, ROUTES
+from models.wire.evals import RunRequest
+from models.wire.shapes.evals import EvalBody
 from tests.flow.hooks import Hooks
 from tests.flow.sse import events
 from tests.flow.stack import Stack, said, until
@@ -79,7 +81,7 @@ def known(embedded: Stack) -> dict[str, str]:
     replay = embedded.http.post("/v1/replays", json=asked).raise_for_status().json()["id"]
     delivery = embedded.listed("/v1/webhook_deliveries", job_id=job_id)[0]["id"]
     account = embedded.http.post("/v1/sub-accounts", json={"name": "One"}).raise_for_status().json()["id"]
-    return {
+    return graded(embedded) | {
         "job_id": job_id,
         "conversation_id": job["conversation_id"],
         "replay_id": replay,
@@ -89,6 +91,16 @@ def known(embedded: Stack) -> dict[str, str]:
         "model": job["model"],
         "account": "any",
     }
+
+
+def graded(stack: Stack) -> dict[str, str]:
+    """An eval with a run that has ended."""
+    eval_id = stack.http.post("/v1/evals", json=EXAMPLES[EvalBody]).raise_for_status().json()["id"]
+    path = f"/v1/evals/{eval_id}/runs"
+    run_id = stack.http.post(path, json=EXAMPLES[RunRequest]).raise_for_status().json()["id"]
+    until(lambda: stack.http.get(f"{path}/{run_id}").json()["status"] == "completed", 60)
+    (item,) = stack.listed(f"{path}/{run_id}/output_items")
+    return {"eval_id": eval_id, "run_id": run_id, "item_id": item["id"]}
 
 
 def closed(document: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +152,8 @@ def informed(stack: Stack, name: str, case: Any, known: dict[str, str]) -> None:
         there["name"] = stack.chat("Hello!")["id"]
     if known and name == "DELETE /v1/sub-accounts/{account_id}":
         there["account_id"] = stack.http.post("/v1/sub-accounts", json={"name": "Another"}).json()["id"]
+    if known and name.startswith("DELETE /v1/evals"):
+        there |= graded(stack)
     case.path_parameters = {key: there.get(key, value) for key, value in (case.path_parameters or {}).items()}
 
 

@@ -73,10 +73,10 @@ def matches(prints: str, printed: str) -> bool:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize(("page", "least"), [("README.md", 5), ("docs/api.md", 5), ("docs/evals.md", 2)])
-def test_the_examples_of_a_page_print_what_it_says(page: str, least: int, stack: Stack) -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/evals.md"])
+def test_the_examples_of_a_page_print_what_it_says(page: str, stack: Stack) -> None:
     examples = examples_of(ROOT / page)
-    assert len(examples) >= least
+    assert len(examples) >= 5
     key = stack.command("keys", "create", "--account", page)  # nothing is cached for it or in its lists
     done = subprocess.run(
         ("bash", "-e", "-c", script_of(examples, stack.url, key)),

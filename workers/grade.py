@@ -1,0 +1,155 @@
+"""How does an eval's run become grades?  Answers as rows of its batch, then what judges are asked about them, then the grades.
+
+What `workers.batch` leaves to a kind of batch.  Grading costs time, so it is done beside the loop and outside transactions; what is
+written is a compare-and-set an item, so whoever dies, the next round grades what is left.  A run in which no item could be graded has
+failed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from infra.clock import now_ms
+from models import batches, datasets, eval_items, eval_results
+from models.batches import NewRow, Settled
+from models.errors import NotFound, TramError
+from models.eval_items import Answered, Due, Graded
+from models.grading import Grader, grader_of
+from models.lifecycle import JobState
+from models.packing import unpack
+from models.tables.batches import Batch, BatchState
+from models.tables.evals import Eval, EvalItem, EvalRun
+from models.tables.jobs import Door, Job
+from workers.batch import Effect, Feeder
+
+log = logging.getLogger(__name__)
+
+_SLICE = 200
+"""Items made rows in one go."""
+_EVENTS = {BatchState.COMPLETED: "eval.run.succeeded", BatchState.CANCELLED: "eval.run.canceled"}
+_FAILED = "eval.run.failed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    row: EvalRun
+    graders: Sequence[Grader]
+
+    def body(self, item: EvalItem) -> dict[str, Any]:
+        return datasets.chat(self.row.source, item.item)
+
+    def questions(self, due: Due, completions: eval_results.Completions) -> list[NewRow]:
+        found = eval_results.questions_about(self.row, self.graders, due, completions)
+        return eval_items.judges_rows(self.row, due.item.number, found)
+
+    def grade(self, due: Due, completions: eval_results.Completions) -> Graded:
+        try:
+            return eval_results.graded(self.row, self.graders, due, completions)
+        except Exception as error:
+            log.exception("item %s of %s could not be graded", due.item.number, self.row.id)
+            return eval_results.broken(due, self.graders, f"the grader broke: {type(error).__name__}")
+
+
+class Evals:
+    door = Door.EVAL
+
+    async def prepare(self, feeder: Feeder, batch: Batch) -> None:
+        """The questions to the model; where answers came with the items, those to the judges."""
+        run = await _run_of(feeder, batch)
+        await feeder.database.write(partial(batches.clear, batch_id=batch.id))
+        first = 0
+        while items := await feeder.database.read(partial(eval_items.some, run_id=batch.id, first=first, limit=_SLICE)):
+            rows = await asyncio.to_thread(_first_rows, run, items)
+            await feeder.database.write(partial(batches.add, batch_id=batch.id, rows=rows))
+            first += len(items)
+        await feeder.database.write(partial(batches.started, batch_id=batch.id, now_ms=now_ms()))
+
+    async def consider(self, feeder: Feeder, batch: Batch, settled: Sequence[Settled]) -> Mapping[int, Effect]:
+        """Judges are asked about the answers among these; what ended in earlier rounds is graded, to be seen while the run goes on."""
+        if batch.state is BatchState.CANCELLING:
+            return {}
+        run = await _run_of(feeder, batch)
+        await _grade_due(feeder, run)
+        answers = [each for each in settled if run.row.model is not None and each.row.number < run.row.total]
+        items = await feeder.database.read(
+            partial(eval_items.these, run_id=batch.id, numbers=[each.row.number for each in answers])
+        )
+        due = [Due(items[each.row.number], Answered(each.row, each.job)) for each in answers]
+        completions = await _completions(feeder, (each.job for each in answers))
+        asked = await asyncio.to_thread(_each, run.questions, due, completions)
+        return {each.item.number: Effect(rows=rows) for each, rows in zip(due, asked, strict=True) if rows}
+
+    async def conclude(self, feeder: Feeder, batch: Batch, state: BatchState) -> dict[str, Any] | None:
+        """What is left is graded, unless the run was cancelled."""
+        if state is BatchState.CANCELLED:
+            return None
+        await _grade_due(feeder, await _run_of(feeder, batch))
+        row = (await _run_of(feeder, batch)).row
+        if row.errored == row.total:
+            await feeder.database.write(partial(_failed, batch=batch, run=row))
+        return None
+
+    def event(self, state: BatchState) -> str:
+        return _EVENTS.get(state, _FAILED)
+
+
+async def _run_of(feeder: Feeder, batch: Batch) -> _Run:
+    row, criteria = await feeder.database.read(partial(_found, run_id=batch.id))
+    return _Run(row, await asyncio.to_thread(lambda: [grader_of(each) for each in criteria]))
+
+
+def _found(session: Session, run_id: str) -> tuple[EvalRun, list[dict[str, Any]]]:
+    row = session.get_one(EvalRun, run_id)
+    return row, session.get_one(Eval, row.eval_id).criteria
+
+
+async def _grade_due(feeder: Feeder, run: _Run) -> None:
+    while due := await feeder.database.read(partial(eval_items.due, run=run.row)):
+        rows = [each for one in due for each in (one.answer, *one.judged) if each is not None]
+        completions = await _completions(feeder, (each.job for each in rows))
+        grades = await asyncio.to_thread(_each, run.grade, due, completions)
+        verb = partial(eval_items.grade, run_id=run.row.id, graded=grades, now_ms=now_ms())
+        await feeder.database.write(verb)
+
+
+async def _completions(feeder: Feeder, jobs: Iterable[Job | None]) -> dict[str, dict[str, Any]]:
+    """What was said, by job; without those whose answer is gone."""
+    found = {}
+    for job in jobs:
+        if job is None or job.state is not JobState.COMPLETED:
+            continue
+        try:
+            result = job.result if job.result_key is None else unpack(await feeder.objects.get(job.result_key))
+        except NotFound:
+            result = None
+        if result is not None:
+            found[job.id] = result["completion"]
+    return found
+
+
+def _first_rows(run: _Run, items: Sequence[EvalItem]) -> list[NewRow]:
+    if run.row.model is None:
+        return [row for item in items for row in run.questions(Due(item, None), {})]
+    return [_row(run, item) for item in items]
+
+
+def _row(run: _Run, item: EvalItem) -> NewRow:
+    try:
+        return NewRow(item.number, run.body(item))
+    except TramError as error:
+        return NewRow(item.number, None, error=error.as_json())
+
+
+def _each(step: Callable[[Due, eval_results.Completions], Any], due: Sequence[Due], completions: Any) -> list[Any]:
+    return [step(each, completions) for each in due]
+
+
+def _failed(session: Session, batch: Batch, run: EvalRun) -> None:
+    errors = {each["error"] for item in eval_items.graded_of(session, run.id)[:1] for each in item.results or ()}
+    why = {"code": "no_item_graded", "message": f"no item could be graded: {next(iter(errors), 'none was left')}"}
+    batches.end(session, batch, BatchState.FAILED, _FAILED, now_ms(), errors=[why])
