@@ -1,6 +1,7 @@
 """How does the command line talk to a running Tramontane?  Over HTTP, with a key, like anybody else."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -9,6 +10,7 @@ from models.errors import TramError, Unavailable
 
 _TIMEOUT_S = 30.0
 _PAUSE_S = 0.2
+_AGAIN = {429, 502, 503, 504}
 
 
 class Refused(TramError):
@@ -26,18 +28,31 @@ class ServiceClient:
     def replay(self, source_id: str, model: str | None, overrides: dict[str, Any]) -> dict[str, Any]:
         """The replay once it has ended; `source_id` is a job, a completion or a conversation."""
         kind = "source_conversation_id" if source_id.startswith("conv_") else "source_request_id"
-        view = self._ask("POST", "/v1/replays", {kind: source_id, "target_model": model, "overrides": overrides})
+        view = self.ask("POST", "/v1/replays", {kind: source_id, "target_model": model, "overrides": overrides})
         while view["status"] in {"queued", "in_progress"}:
             time.sleep(_PAUSE_S)
-            view = self._ask("GET", f"/v1/replays/{view['id']}")
+            view = self.ask("GET", f"/v1/replays/{view['id']}")
         return view
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def upload(self, name: str, content: bytes, purpose: str) -> dict[str, Any]:
+        return self._read(
+            lambda: self._http.post("/v1/files", files={"file": (name, content)}, data={"purpose": purpose})
+        )
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None, *, key: str = "") -> dict[str, Any]:
+        """Raises Unavailable where asking again may help, Refused where it does not; `key` makes asking twice safe."""
+        headers = {"Idempotency-Key": key} if key else {}
+        return self._read(lambda: self._http.request(method, path, json=body, headers=headers))
+
+    def _read(self, send: Callable[[], httpx2.Response]) -> dict[str, Any]:
         try:
-            answer = self._http.request(method, path, json=body)
+            answer = send()
+            told: dict[str, Any] = answer.json()
         except httpx2.HTTPError as error:
             raise Unavailable(f"nothing answers at {self._http.base_url}: {error}") from error
-        told: dict[str, Any] = answer.json()
-        if answer.is_error:
-            raise Refused(told["error"]["message"])
-        return told
+        except ValueError:
+            raise Unavailable(f"{self._http.base_url} does not speak JSON: HTTP {answer.status_code}") from None
+        if answer.is_success:
+            return told
+        kind = Unavailable if answer.status_code in _AGAIN else Refused
+        raise kind(told["error"]["message"])

@@ -97,7 +97,7 @@ def _figure(value: float | None, digits: int = _DIGITS) -> str:
         return "-"
     if isinstance(value, int) or abs(value) >= 1000:  # noqa: PLR2004 -- from there on fractions say nothing
         return f"{value:,.0f}"
-    return f"{value:.{digits}f}" if abs(value) >= 10**-digits or not value else f"{value:.2g}"
+    return f"{value:.{digits}f}" if abs(value) >= 10**-digits / 2 or not value else f"{value:.2g}"
 
 
 def _share(value: float | None) -> str:

@@ -188,7 +188,7 @@ def _checked(
     score = run["scores"].get(each.grader) or {"mean": None, "pass_rate": None}
     if each.not_worse_by is not None:
         [one] = [c for c in comparisons if (c["grader"], c["run"]) == (each.grader, run["name"])] or [{}]
-        what, wanted, found = f"not below {told[0]['name']} by more", -each.not_worse_by, one.get("difference")
+        what, wanted, found = f"difference from {told[0]['name']}", -each.not_worse_by, one.get("difference")
     elif each.pass_rate is not None:
         what, wanted, found = "pass rate", each.pass_rate, score["pass_rate"]
     else:

@@ -35,17 +35,33 @@ def python_with(requirements: Path) -> Path:
 
 def node_with(examples: Path) -> Path:
     """A copy of the folder, with its packages; skips the test where they cannot be had."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("Node and npm are not here")
-    version = subprocess.run(("node", "--version"), capture_output=True, text=True, check=True, timeout=20).stdout
-    if int(version[1:].partition(".")[0]) < NODE_LEAST:
-        pytest.skip(f"Node {version.strip()} is too old; {NODE_LEAST} is wanted")
+    _need_node()
     folder = _kept("node", (examples / "package-lock.json").read_bytes())
     shutil.copytree(examples, folder, dirs_exist_ok=True)
     if not _done(folder).exists():
         _install(folder, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
         _done(folder).touch()
     return folder
+
+
+def node_packages(wanted: Path) -> Path:
+    """A folder with the packages that `wanted/package.json` names, and none of those they may do without: some have hundreds."""
+    _need_node()
+    folder = _kept(wanted.name, (wanted / "package.json").read_bytes())
+    shutil.copytree(wanted, folder, dirs_exist_ok=True)
+    if not _done(folder).exists():
+        plain = ("--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--no-package-lock")
+        _install(folder, "npm", "install", *plain)
+        _done(folder).touch()
+    return folder
+
+
+def _need_node() -> None:
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("Node and npm are not here")
+    version = subprocess.run(("node", "--version"), capture_output=True, text=True, check=True, timeout=20).stdout
+    if int(version[1:].partition(".")[0]) < NODE_LEAST:
+        pytest.skip(f"Node {version.strip()} is too old; {NODE_LEAST} is wanted")
 
 
 def _kept(name: str, holds: bytes) -> Path:

@@ -6,6 +6,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const at = (id) => document.getElementById(id);
   const body = at("table").tBodies[0];
+  data.items.forEach((item, place) => { item.number = place + 1; });
   let found = [];
   let page = 0;
 
@@ -40,8 +41,9 @@
     }
     return list;
   };
-  const short = (answer) => {
+  const short = (answer, place) => {
     const cell = make("td");
+    cell.dataset.run = data.runs[place]; // on narrow screens, where columns have no heads
     if (!answer) {
       cell.append(make("span", "no answer", "error"));
       return cell;
@@ -60,7 +62,7 @@
     const row = make("tr", undefined, "whole");
     const cell = make("td");
     cell.colSpan = 2 + data.runs.length;
-    block(cell, `Item ${item.key}`, JSON.stringify(item.item, null, 2));
+    block(cell, `Item ${item.number}`, JSON.stringify(item.item, null, 2));
     item.answers.forEach((answer, place) => {
       if (!answer) return;
       block(cell, `${data.runs[place]} (${facts(answer)})`, answer.error ?? answer.output);
@@ -74,7 +76,7 @@
     const button = make("button", "+", "open");
     button.type = "button";
     button.setAttribute("aria-expanded", "false");
-    button.setAttribute("aria-label", `details of item ${item.key}`);
+    button.setAttribute("aria-label", `details of item ${item.number}`);
     button.addEventListener("click", () => {
       const open = button.getAttribute("aria-expanded") === "true";
       if (open) row.nextSibling.remove();
