@@ -3,7 +3,9 @@
 import pytest
 
 from models.errors import InvalidRequest
+from models.grading import KINDS
 from models.tables.evals import Metric
+from models.wire.criteria import _FIELDS, check_fields
 from models.wire.evals import EvalRequest, ShorthandRequest, is_shorthand, run_request
 from models.wire.problems import validated
 from models.wire.shorthand import as_eval, as_runs
@@ -62,6 +64,27 @@ def test_what_is_no_run_is_told_by_its_place(body, param):
     with pytest.raises(InvalidRequest) as wrong:
         run_request(body)
     assert wrong.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("spec", "param"),
+    [
+        (RIGHT | {"color": 1}, "c.color"),
+        (RIGHT | {"labels": []}, "c.labels"),
+        ({"type": "multi", "name": "m", "graders": [RIGHT, RIGHT | {"x": 1}]}, "c.graders[1].x"),
+        ({"type": "multi", "name": "m", "graders": {"a": RIGHT | {"x": 1}}}, "c.graders.a.x"),
+        ({"type": "multi", "name": "m", "graders": RIGHT | {"x": 1}}, "c.graders.x"),
+    ],
+)
+def test_a_field_that_no_grader_reads_is_refused(spec, param):
+    with pytest.raises(InvalidRequest) as wrong:
+        check_fields(spec, "c")
+    assert (wrong.value.param, wrong.value.own_code) == (param, "unsupported_parameter")
+    check_fields(RIGHT | {"pass_threshold": 1}, "c")
+
+
+def test_every_kind_of_grader_has_its_fields():
+    assert set(_FIELDS) == set(KINDS)
 
 
 def test_a_parameter_that_is_null_is_not_given():
