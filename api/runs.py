@@ -27,6 +27,7 @@ from models.grading.schemas import schema_of
 from models.requests import check_abilities
 from models.tables.batches import BatchKind
 from models.tables.evals import Eval
+from models.wire.criteria import check_fields
 from models.wire.evals import CompletionsSource, CustomConfig, EvalRequest, FileContent, FileId, RunRequest
 
 FILE_MOST_BYTES = 32 << 20
@@ -127,6 +128,7 @@ async def _check_criterion(state: State, caller: Caller, spec: dict[str, Any], p
     except InvalidRequest as error:
         param = f"{place}.{error.param}" if error.param else place
         raise InvalidRequest(f"{place}.{error.message}", param=param, code=error.own_code) from None
+    check_fields(spec, place)
     for model in judges_of(spec):
         try:
             await state.intake.card(caller, model)

@@ -2,7 +2,7 @@
 
 A row's number tells its item: in a run of n items the rows of answers have the items' numbers, and what judges are asked about item i
 are the rows i + n, i + 2n and so on, made in the transaction that settles its answer.  So an item is due when none of its rows waits
-or runs.  Grading is a compare-and-set on the item: it is counted once, whoever dies.
+or runs.  An item is graded under its run's lock, if nobody has: it is counted once, whoever dies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,7 +92,9 @@ def judges_rows(run: EvalRun, number: int, questions: Mapping[str, dict[str, Any
 def grade(session: Session, run_id: str, graded: Sequence[Graded], now_ms: int) -> int:
     """Writes the grades down and adds them up; how many were new."""
     run = session.scalars(select(EvalRun).where(EvalRun.id == run_id).with_for_update()).one()
-    new = [each for each in graded if _written(session, run_id, each, now_ms)]
+    new = _open_ones(session, run_id, graded)
+    if new:
+        session.execute(update(EvalItem), [_columns(run_id, each, now_ms) for each in new])
     tally = [dict(each) for each in run.criteria]
     for each in new:
         for total, result in zip(tally, each.results, strict=True):
@@ -171,8 +173,13 @@ def _answered(session: Session, run_id: str, numbers: Sequence[int]) -> dict[int
     return {row.number: Answered(row, job) for row, job in session.execute(rows)}
 
 
-def _written(session: Session, run_id: str, each: Graded, now_ms: int) -> bool:
-    facts = {name: getattr(each, name) for name in Graded.__slots__ if name != "number"}
-    step = update(EvalItem).where(EvalItem.run_id == run_id, EvalItem.number == each.number)
-    step = step.where(EvalItem.outcome.is_(None)).values(graded_ms=now_ms, score=each.score, **facts)
-    return session.scalar(step.returning(EvalItem.number)) is not None
+def _open_ones(session: Session, run_id: str, graded: Sequence[Graded]) -> list[Graded]:
+    """Those that nobody has graded yet; whoever holds the run's row is alone."""
+    left = select(EvalItem.number).where(EvalItem.run_id == run_id, EvalItem.outcome.is_(None))
+    numbers = set(session.scalars(left.where(EvalItem.number.in_([each.number for each in graded]))))
+    return [each for each in graded if each.number in numbers]
+
+
+def _columns(run_id: str, each: Graded, now_ms: int) -> dict[str, Any]:
+    facts = {name: getattr(each, name) for name in Graded.__slots__}
+    return facts | {"run_id": run_id, "graded_ms": now_ms, "score": each.score}

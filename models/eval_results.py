@@ -15,6 +15,7 @@ from models.grading import Grade, Grader
 from models.lifecycle import JobState
 from models.tables.evals import EvalRun, Outcome
 from models.tables.jobs import Job
+from models.wire.criteria import members
 
 Completions = Mapping[str, Mapping[str, Any]]
 _SAMPLED_BY = ("temperature", "top_p", "seed", "max_completion_tokens")
@@ -70,11 +71,8 @@ def judges_of(spec: Mapping[str, Any]) -> Iterable[str]:
     """The models that a grader asks."""
     if isinstance(spec.get("model"), str):
         yield spec["model"]
-    inner = spec.get("graders")
-    inner = [inner] if isinstance(inner, Mapping) and isinstance(inner.get("type"), str) else inner
-    for each in inner.values() if isinstance(inner, Mapping) else inner or ():
-        if isinstance(each, Mapping):
-            yield from judges_of(each)
+    for _, each in members(spec):
+        yield from judges_of(each)
 
 
 def _graded(due: Due, sample: _Sample, graders: Sequence[Grader], grades: Sequence[Grade]) -> Graded:

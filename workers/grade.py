@@ -22,7 +22,7 @@ from models.eval_items import Answered, Due, Graded
 from models.grading import Grader, grader_of
 from models.lifecycle import JobState
 from models.packing import unpack
-from models.tables.batches import Batch, BatchState
+from models.tables.batches import Batch, BatchRow, BatchState
 from models.tables.evals import Eval, EvalItem, EvalRun
 from models.tables.jobs import Door, Job
 from workers.batch import Effect, Feeder
@@ -68,6 +68,10 @@ class Evals:
             await feeder.database.write(partial(batches.add, batch_id=batch.id, rows=rows))
             first += len(items)
         await feeder.database.write(partial(batches.started, batch_id=batch.id, now_ms=now_ms()))
+
+    async def requests(self, feeder: Feeder, batch: Batch, rows: Sequence[BatchRow]) -> Mapping[int, dict[str, Any]]:  # noqa: ARG002 -- others look further
+        """As they were made."""
+        return {row.number: row.body for row in rows if row.body is not None}
 
     async def consider(self, feeder: Feeder, batch: Batch, settled: Sequence[Settled]) -> Mapping[int, Effect]:
         """Judges are asked about the answers among these; what ended in earlier rounds is graded, to be seen while the run goes on."""

@@ -1,0 +1,281 @@
+"""Does a run end whoever dies, with each item asked about and counted once?  Jobs end by the verbs that workers use."""
+
+import asyncio
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import select
+
+from infra.clock import now_ms
+from infra.fleet_view import Fleet
+from infra.images import Images
+from infra.intake import Intake
+from infra.outbound import Outbound
+from infra.redis import client
+from infra.token_stream import TokenWriter
+from models import accounts, batches, evals, jobs
+from models.batches import NewBatch
+from models.datasets import Item
+from models.errors import NotFound
+from models.eval_items import graded_of
+from models.eval_results import blank_tallies
+from models.evals import NewEval, NewRun
+from models.grading import Grader
+from models.handover import Ending
+from models.lifecycle import JobState
+from models.packing import pack
+from models.tables.batches import Batch, BatchKind, BatchRow, BatchState
+from models.tables.evals import EvalRun
+from models.tables.jobs import Job
+from models.tables.transcripts import Conversation
+from models.tables.webhooks import Delivery
+from workers import grade
+from workers.batch import Feeder
+from workers.grade import Evals
+
+RUN = "evalrun_1"
+ASK = {"type": "template", "template": [{"role": "user", "content": "{{item.ask}}"}]}
+SOURCE = {"type": "completions", "model": "tram-demo", "source": {"type": "file_content"}, "input_messages": ASK}
+RIGHT = {
+    "type": "string_check",
+    "name": "right",
+    "operation": "eq",
+    "input": "{{sample.output_text}}",
+    "reference": "{{item.wanted}}",
+}
+JUDGE = {
+    "type": "score_model",
+    "name": "judge",
+    "model": "tram-demo",
+    "input": [{"role": "user", "content": "judge {{sample.output_text}}"}],
+}
+
+
+@pytest.fixture
+async def world(database, redis_url):
+    redis = client(redis_url)
+    await redis.flushall()
+    stream, outbound = TokenWriter(redis), Outbound(())
+    await stream.open()
+    await outbound.open()
+    publisher = SimpleNamespace(publish_soon=lambda *_: None)
+    objects = SimpleNamespace(get=absent)
+    intake = Intake(database, Fleet(redis), Images(outbound), ())
+    account = await database.write(lambda session: accounts.create_account(session, "ada", 1))
+
+    def feeder(name="f"):
+        return Feeder(name, database, redis, stream, objects, publisher, intake, {BatchKind.EVAL: Evals()})
+
+    yield SimpleNamespace(database=database, account=account, feeder=feeder, objects=objects)
+    await outbound.close()
+    await stream.close()
+    await redis.aclose()
+
+
+async def absent(key):
+    raise NotFound(f"there is no object {key!r}")
+
+
+async def begin(world, *criteria, rows=4, model="tram-demo", given=None):
+    source = SOURCE if model else {"type": "jsonl", "source": {"type": "file_content"}}
+    criteria = list(criteria) or [RIGHT]
+    items = [Item({"ask": f"say {n}", "wanted": f"say {n}"}, given) for n in range(rows)]
+
+    def verb(session):
+        config = {"type": "custom", "item_schema": {}}
+        evals.create(session, NewEval("eval_1", world.account, "n", config, criteria, None, {}, 1))
+        hook = "http://127.0.0.1:9/hook"
+        batches.begin(session, NewBatch(RUN, world.account, BatchKind.EVAL, {}, 1, webhook_url=hook))
+        new = NewRun(RUN, "eval_1", world.account, "r", model, source, blank_tallies(criteria), 1)
+        evals.start(session, new, items)
+
+    await world.database.write(verb)
+
+
+async def turn(feeder):
+    """A round, to where nothing moves any more."""
+    await feeder.round()
+    await asyncio.gather(*feeder._busy.values())
+
+
+def echo(messages):
+    text = messages[-1]["content"]
+    return '{"score": 1}' if text.startswith("judge ") else text
+
+
+async def answer(world, say=echo, *, state=JobState.COMPLETED, limit=100, key=None):
+    """Workers end the jobs that are queued; what they were asked."""
+
+    def verb(session):
+        asked = []
+        for job in session.scalars(select(Job).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(limit)).all():
+            asked.append(job.messages[-1]["content"])
+            message = {"role": "assistant", "content": say(job.messages)}
+            result = {"completion": {"choices": [{"message": message, "finish_reason": "stop"}]}, "chunks": []}
+            jobs.claim(session, job.id, "w", now_ms())
+            held = {"result_key": key} if key else {"result": result}
+            jobs.finish(session, job.id, 1, Ending(state, now_ms(), prompt_tokens=3, completion_tokens=2, **held))
+        return asked
+
+    return await world.database.write(verb)
+
+
+async def finish(world, feeder, say=echo):
+    asked = []
+    while more := await answer(world, say):
+        asked += more
+        await turn(feeder)
+    return asked
+
+
+async def get(world, table=EvalRun):
+    return await world.database.read(lambda session: session.get_one(table, RUN))
+
+
+async def items(world):
+    return await world.database.read(partial(graded_of, run_id=RUN))
+
+
+def counts(run):
+    return run.passed, run.failed, run.errored
+
+
+async def test_answers_are_judged_and_graded_and_the_run_ends_once(world):
+    feeder = world.feeder()
+    await begin(world, RIGHT, JUDGE)
+    await turn(feeder)
+    asked = await finish(world, feeder)
+    samples = [f"say {n}" for n in range(4)]
+    assert sorted(asked) == sorted([*samples, *(f"judge {text}" for text in samples)])
+    run, batch = await get(world), await get(world, Batch)
+    assert (batch.state, batch.total, batch.completed, counts(run)) == (BatchState.COMPLETED, 8, 8, (4, 0, 0))
+    assert [(each["name"], each["passed"], each["score"]) for each in run.criteria] == [
+        ("right", 4, 4.0),
+        ("judge", 4, 4.0),
+    ]
+    told = await world.database.read(lambda session: session.scalars(select(Delivery)).all())
+    assert [(each.batch_id, each.type) for each in told] == [(RUN, "eval.run.succeeded")]
+    tiers = await world.database.read(lambda session: {job.queue for job in session.scalars(select(Job))})
+    assert all("flex" in queue for queue in tiers)
+    assert await world.database.read(lambda session: session.scalars(select(Conversation)).all()) == []
+
+
+async def test_what_was_graded_is_seen_while_the_run_goes_on(world):
+    feeder = world.feeder()
+    await begin(world)
+    await turn(feeder)
+    for seen in (0, 1, 2):
+        await answer(world, limit=1)
+        await turn(feeder)
+        assert len(await items(world)) == seen
+    assert (await get(world, Batch)).state is BatchState.IN_PROGRESS
+
+
+async def test_rows_that_were_half_made_are_made_anew(world, monkeypatch):
+    monkeypatch.setattr(grade, "_SLICE", 2)
+    await begin(world, rows=5)
+    kind, feeder = Evals(), world.feeder()
+    with monkeypatch.context() as dying:
+        dying.setattr(batches, "started", lambda *_, **__: False)
+        await kind.prepare(feeder, await get(world, Batch))
+    assert (await get(world, Batch)).state is BatchState.VALIDATING
+    await kind.prepare(feeder, await get(world, Batch))
+    rows = await world.database.read(lambda session: session.scalars(select(BatchRow.number)).all())
+    assert (sorted(rows), (await get(world, Batch)).total) == ([0, 1, 2, 3, 4], 5)
+
+
+async def test_two_feeders_at_once_ask_each_judge_once_and_count_each_item_once(world):
+    first, second = world.feeder("a"), world.feeder("b")
+    await begin(world, RIGHT, JUDGE, rows=12)
+    await turn(first)
+    while True:
+        await asyncio.gather(first._go_on(RUN), second._go_on(RUN))
+        if not await answer(world, limit=5):
+            break
+    run, batch = await get(world), await get(world, Batch)
+    assert (counts(run), batch.total, batch.state) == ((12, 0, 0), 24, BatchState.COMPLETED)
+
+
+async def test_grading_begun_again_counts_nothing_twice(world):
+    feeder, kind = world.feeder(), Evals()
+    await begin(world)
+    await turn(feeder)
+    await answer(world)
+    batch = await get(world, Batch)
+    await world.database.write(partial(batches.settle, batch_id=RUN, numbers=[0, 1, 2, 3]))
+    for _ in range(2):
+        assert await kind.conclude(feeder, batch, BatchState.COMPLETED) is None
+    assert counts(await get(world)) == (4, 0, 0)
+
+
+async def test_answers_that_came_along_are_graded_without_a_job(world):
+    await begin(world, RIGHT, rows=3, model=None, given={"output_text": "say 1"})
+    await turn(world.feeder())
+    run, batch = await get(world), await get(world, Batch)
+    assert (counts(run), batch.total, batch.state) == ((1, 2, 0), 0, BatchState.COMPLETED)
+    assert (run.sampled, run.latency_ms) == (0, 0)
+
+
+async def test_a_run_in_which_nothing_could_be_graded_has_failed(world):
+    feeder = world.feeder()
+    await begin(world, JUDGE, rows=2)
+    await turn(feeder)
+    await finish(world, feeder, say=lambda _: "Hm.")
+    run, batch = await get(world), await get(world, Batch)
+    assert (batch.state, counts(run), batch.errors[0]["code"]) == (BatchState.FAILED, (0, 0, 2), "no_item_graded")
+    told = await world.database.read(lambda session: session.scalars(select(Delivery.type)).all())
+    assert told == ["eval.run.failed"]
+
+
+async def test_a_cancelled_run_asks_no_more_and_grades_no_more(world):
+    feeder = world.feeder()
+    await begin(world, RIGHT, JUDGE)
+    await turn(feeder)
+    await answer(world, limit=2)
+    cancel = partial(batches.cancel, account_id=world.account, batch_id=RUN, kind=BatchKind.EVAL, now_ms=now_ms())
+    await world.database.write(cancel)
+    await turn(feeder)
+    batch = await get(world, Batch)
+    assert (batch.state, batch.completed, batch.total) == (BatchState.CANCELLED, 2, 4)
+    assert (await answer(world), counts(await get(world))) == ([], (0, 0, 0))
+
+
+async def test_an_answer_whose_object_is_gone_is_no_answer(world):
+    feeder = world.feeder()
+    await begin(world, rows=2)
+    await turn(feeder)
+    await answer(world, limit=1, key="results/gone")
+    await answer(world)
+    await turn(feeder)
+    assert sorted(item.outcome for item in await items(world)) == ["error", "pass"]
+
+
+async def test_an_answer_in_the_object_store_is_fetched(world):
+    message = {"role": "assistant", "content": "say 0"}
+    stored = pack({"completion": {"choices": [{"message": message, "finish_reason": "stop"}]}})
+
+    async def get_object(key):
+        return stored
+
+    world.objects.get = get_object
+    feeder = world.feeder()
+    await begin(world, rows=1)
+    await turn(feeder)
+    await answer(world, key="results/there")
+    await turn(feeder)
+    assert [item.outcome for item in await items(world)] == ["pass"]
+
+
+async def test_a_grader_that_breaks_costs_its_item_and_not_the_run(world, monkeypatch, caplog):
+    def broken(self, namespace, replies):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(Grader, "grade", broken)
+    feeder = world.feeder()
+    await begin(world, rows=1)
+    await turn(feeder)
+    await finish(world, feeder)
+    (item,) = await items(world)
+    assert item.results[0]["error"] == "the grader broke: ZeroDivisionError"
+    assert "could not be graded" in caplog.text
