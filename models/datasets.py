@@ -14,7 +14,7 @@ from models.grading.schemas import problem
 from models.grading.template import render_messages, value
 from models.wire.chat import ChatRequest
 from models.wire.evals import ITEMS_MOST, CompletionsSource, Given, ItemReference
-from models.wire.problems import nul_in, validated
+from models.wire.problems import nul_in, rounded_in, validated
 
 INLINE = "data_source.source.content"
 _FILE = "data_source.source.id"
@@ -126,6 +126,8 @@ def _read(line: bytes, where: str) -> Item:
         raise _of_file(f"{where}: `sample` has to be a JSON object")
     if b"\\u0000" in line and (place := nul_in(row)):
         raise _of_file(f"{where}: NUL characters are not accepted ({place})")
+    if place := rounded_in(line, row):
+        raise _of_file(f"{where}: integers have at most 64 bits ({place})")
     return Item(row["item"], row.get("sample"), where)
 
 

@@ -18,6 +18,8 @@ from models.tables.jobs import Job
 from models.wire.criteria import members
 
 Completions = Mapping[str, Mapping[str, Any]]
+JUDGE_TOKENS = 512
+"""Where a judge's own limit is not said: a label or a number is shorter, and a poor judge may say digits without end."""
 _SAMPLED_BY = ("temperature", "top_p", "seed", "max_completion_tokens")
 _NO_TOKENS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "cached_tokens": 0}
 
@@ -40,7 +42,8 @@ def questions_about(
         return {}
     namespace = {"item": due.item.item, "sample": sample.seen}
     asked = ((place, question) for place, grader in enumerate(graders) for question in grader.asks(namespace))
-    return {f"{place}/{question.key}": question.body for place, question in asked}
+    limit = {"max_completion_tokens": JUDGE_TOKENS}
+    return {f"{place}/{question.key}": limit | question.body for place, question in asked}
 
 
 def graded(run: EvalRun, graders: Sequence[Grader], due: Due, completions: Completions) -> Graded:

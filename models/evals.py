@@ -205,6 +205,9 @@ def delete_runs(session: Session, run_ids: Sequence[str], now_ms: int) -> None:
 
 
 def delete_eval(session: Session, eval_id: str) -> None:
+    """One without runs.  Raises Conflict."""
+    if session.scalar(select(exists().where(EvalRun.eval_id == eval_id))):
+        raise Conflict("a run of it was begun meanwhile", code="still_running")
     session.execute(delete(Eval).where(Eval.id == eval_id))
 
 

@@ -365,3 +365,20 @@ def test_what_belongs_to_another_is_not_there(tram: Stack, client):
         asked = {"model": f"eval:{created.id}", "messages": said("!tokens=1")}
         assert stranger.post("/v1/chat/completions", json=asked).json()["error"]["code"] == "model_not_found"
         assert stranger.get("/v1/evals").json()["data"] == []
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(300)
+def test_a_judge_on_the_real_engine_says_nothing_but_a_label(stack: Stack):
+    """Whatever a toy model thinks of an answer: its grammar holds it."""
+    shown = [{"role": "user", "content": "Is this right? {{item.ask}} {{sample.output_text}}"}]
+    label = {"type": "label_model", "name": "label", "model": "tram-demo", "input": shown, "labels": ["yes", "no"]}
+    rows = [{"item": {"ask": f"What is {n} times 7?", "wanted": f"{n} times 7 is {n * 7}."}} for n in (6, 7)]
+    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.key, max_retries=0) as client:
+        created = made(client, RIGHT, label | {"passing_labels": ["yes"]})
+        asked = {"type": "template", "template": [{"role": "user", "content": "{{item.ask}}"}]}
+        run = ran(client, created.id, completions(rows, input_messages=asked, model="tram-demo"), 120)
+        found = items(client, run)
+    assert [each.errored for each in run.per_testing_criteria_results] == [0, 0], [each.results for each in found]
+    assert run.per_testing_criteria_results[0].passed == 2
+    assert {each.results[1].sample["label"] for each in found} <= {"yes", "no"}

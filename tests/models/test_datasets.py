@@ -34,6 +34,7 @@ def test_lines_become_items_and_empty_ones_are_overlooked():
         ([b'{"item": {}, "other": 1}'], "line 1: 'other' is not known"),
         ([b'{"item": {}, "sample": "x"}'], "line 1: `sample` has to be"),
         ([b'{"item": {"a": "\\u0000"}}'], "line 1: NUL"),
+        ([b'{"item": {"a": 123456789012345678901}}'], "line 1: integers have at most 64 bits"),
         ([b"", b""], "holds no items"),
     ],
 )

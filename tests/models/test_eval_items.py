@@ -175,6 +175,8 @@ def test_what_still_runs_is_not_deleted_and_what_has_ended_is(session, account, 
     (new,) = rows(session, run, 0).values()
     with pytest.raises(Conflict):
         evals.delete_runs(session, [run.id], NOW)
+    with pytest.raises(Conflict):
+        evals.delete_eval(session, made)
     ended(session, run)
     assert evals.jobs_left(session, [run.id], 5) == [new.id]
     evals.delete_runs(session, [run.id], NOW)

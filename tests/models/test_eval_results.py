@@ -1,7 +1,7 @@
 """What is asked about an item, and what it is worth: with answers that are there, missing or unreadable, and judges that fail."""
 
 from models.eval_items import Answered, Due
-from models.eval_results import blank_tallies, broken, graded, judges_of, questions_about
+from models.eval_results import JUDGE_TOKENS, blank_tallies, broken, graded, judges_of, questions_about
 from models.grading import grader_of
 from models.lifecycle import JobState
 from models.tables.batches import BatchRow
@@ -57,6 +57,10 @@ def test_judges_are_asked_about_an_answer():
     asked = questions_about(RUN, GRADERS, due(ANSWER), {"job_a": said("42")})
     assert list(asked) == ["1/score"]
     assert asked["1/score"]["messages"] == [{"role": "user", "content": "42"}]
+    assert asked["1/score"]["max_completion_tokens"] == JUDGE_TOKENS
+    own = grader_of(JUDGE | {"sampling_params": {"max_completions_tokens": 9}})
+    limited = questions_about(RUN, [own], due(ANSWER), {"job_a": said("42")})
+    assert limited["0/score"]["max_completion_tokens"] == 9
     assert questions_about(RUN, GRADERS[:1], due(ANSWER), {"job_a": said("42")}) == {}
 
 

@@ -5,9 +5,10 @@ from functools import partial
 import pytest
 from sqlalchemy import select
 
-from models import deletions, deliveries, idempotency, jobs, outbox, transcripts
+from models import deletions, deliveries, eval_items, evals, idempotency, jobs, outbox, transcripts
 from models.lifecycle import JobState
 from models.listings import Window, page
+from models.tables.evals import Outcome
 from models.tables.jobs import Job
 from tests.models.conftest import LOST, NOW, plan_of
 
@@ -22,12 +23,16 @@ GOES_BY = {
     "ix_turns_conversation": partial(transcripts.turns, conversation_id="conv_1"),
     "ix_messages_parent": partial(deletions._needed, name="0"),
     "ix_turns_prompt": partial(deletions._needed, name="0"),
+    "ix_evals_updated": partial(evals.listed, account_id="a", window=Window(), by_update=True),
 }
 
 
 # Postgres goes by what it has counted, and among a handful of rows by chance.
 ONLY_SQLITE = {
     "ix_jobs_list_state": lambda session: page(session, Job, "a", Window(limit=1), Job.state == JobState.QUEUED),
+    "ix_evals_list": partial(evals.listed, account_id="a", window=Window(), by_update=False),
+    "ix_eval_runs_list": partial(evals.runs_page, eval_id="e", window=Window(ascending=True)),
+    "ix_eval_items_outcome": partial(eval_items.page, run_id="r", window=Window(ascending=True), outcome=Outcome.FAIL),
     "ix_answers_hash": lambda session: session.execute(transcripts._ANSWERED, {"hashes": NAMES}),
 }
 
