@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from api.caller import ServiceClient
 from api.commands.console import console, errors, say
@@ -60,7 +60,7 @@ def run(
 @batch.command("list")
 def list_batches(context: typer.Context, key: Key = "", url: Url = "") -> None:
     """Show the last hundred batches."""
-    table = Table("id", "status", "rows", "completed", "failed", "window")
+    table = Table(Column("id", min_width=32), "status", "rows", "completed", "failed", "window")
     for _, each in zip(range(100), _client(context, key, url).batches(), strict=False):
         counts = each["request_counts"]
         told = (str(counts[word]) for word in ("total", "completed", "failed"))
