@@ -309,9 +309,9 @@ def test_answers_that_are_not_to_be_stored_are_in_the_file_and_nowhere_else(embe
 
 
 def test_an_account_that_may_have_two_jobs_open_has_its_batch_answered(tram):
-    made = tram.http.post("/v1/sub-accounts", json={"name": "narrow", "max_concurrency": 2})
+    made = tram.http.post("/v1/sub-accounts", json={"name": "narrow", "max_parallel_requests": 2})
     assert made.status_code == 201, made.text
-    with tram.client(made.json()["api_key"]) as http:
+    with tram.client(made.json()["scoped_key"]) as http:
         narrow = type("Narrow", (), {"http": http})()
         batch = ended(narrow, begin(narrow, [row(f"r{number}") for number in range(9)]))
         assert batch["request_counts"] == {"total": 9, "completed": 9, "failed": 0}
