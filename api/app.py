@@ -29,6 +29,7 @@ from api.routes import (
     documents,
     files,
     health,
+    job_files,
     jobs,
     models,
     native,
@@ -53,7 +54,7 @@ from models.errors import InvalidRequest, NotFound, TramError
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    *(chat, completions, texts, native, jobs, conversations, replays, files, batches, webhooks),
+    *(chat, completions, texts, native, jobs, conversations, replays, job_files, files, batches, webhooks),
     *(accounts, usage, models, health, documents),
 )
 
