@@ -1,7 +1,8 @@
 """How does the command line talk to a running Tramontane?  Over HTTP, with a key, like anybody else."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -34,10 +35,47 @@ class ServiceClient:
             view = self.ask("GET", f"/v1/replays/{view['id']}")
         return view
 
-    def upload(self, name: str, content: bytes, purpose: str) -> dict[str, Any]:
+    def upload_bytes(self, name: str, content: bytes, purpose: str) -> dict[str, Any]:
         return self._read(
             lambda: self._http.post("/v1/files", files={"file": (name, content)}, data={"purpose": purpose})
         )
+
+    def upload(self, path: Path, purpose: str) -> str:
+        """The id of the file, which is read as it is sent."""
+        with path.open("rb") as file:
+            form: dict[str, Any] = {"files": {"file": (path.name, file)}, "data": {"purpose": purpose}}
+            return str(self._read(lambda: self._http.post("/v1/files", **form))["id"])
+
+    def start_batch(self, file_id: str, endpoint: str, window: str, metadata: dict[str, str]) -> dict[str, Any]:
+        body = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": window, "metadata": metadata}
+        return self.ask("POST", "/v1/batches", body)
+
+    def batch(self, batch_id: str) -> dict[str, Any]:
+        return self.ask("GET", f"/v1/batches/{batch_id}")
+
+    def cancel_batch(self, batch_id: str) -> dict[str, Any]:
+        return self.ask("POST", f"/v1/batches/{batch_id}/cancel")
+
+    def batches(self) -> Iterator[dict[str, Any]]:
+        """The newest first, page by page."""
+        page = self.ask("GET", "/v1/batches?limit=100")
+        yield from page["data"]
+        while page["has_more"]:
+            page = self.ask("GET", f"/v1/batches?limit=100&after={page['last_id']}")
+            yield from page["data"]
+
+    def download(self, file_id: str, place: Path) -> None:
+        """Whole or not at all."""
+        part = place.with_name(place.name + ".part")
+        try:
+            with self._http.stream("GET", f"/v1/files/{file_id}/content") as answer, part.open("wb") as file:
+                if answer.is_error:
+                    raise Refused(f"{file_id} cannot be read: status {answer.status_code}")
+                for piece in answer.iter_bytes():
+                    file.write(piece)
+        except httpx2.HTTPError as error:
+            raise Unavailable(f"{file_id} broke off: {error}") from error
+        part.replace(place)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None, *, key: str = "") -> dict[str, Any]:
         """Raises Unavailable where asking again may help, Refused where it does not; `key` makes asking twice safe."""

@@ -102,7 +102,7 @@ def _source(client: ServiceClient, rows: list[Row]) -> Row:
     lines = [orjson.dumps({"item": row}) for row in rows]
     if sum(map(len, lines)) <= _INLINE_BYTES:
         return {"type": "file_content", "content": [{"item": row} for row in rows]}
-    uploaded = client.upload("items.jsonl", b"\n".join(lines), purpose="evals")
+    uploaded = client.upload_bytes("items.jsonl", b"\n".join(lines), purpose="evals")
     return {"type": "file_id", "id": uploaded["id"]}
 
 
