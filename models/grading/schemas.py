@@ -1,7 +1,8 @@
 """Does a value fit a JSON schema that a stranger wrote?
 
-References lead nowhere outside the schema and are counted (they could double at every step); patterns are matched by RE2, which needs
-time in proportion to the text whatever the pattern is; `patternProperties`, which jsonschema matches by itself, is refused.
+References lead nowhere outside the schema.  Every keyword that is looked at costs a step, since references could double at each one and
+alternatives be tried on a million elements; a value that takes too many does not fit.  Patterns are matched by RE2, which needs time in
+proportion to the text whatever the pattern is; `patternProperties`, which jsonschema matches by itself, is refused.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,14 +16,16 @@ from models.errors import InvalidRequest
 from models.grading.patterns import found_in
 
 SCHEMA_BYTES = 65_536
-_REFERENCES_MOST = 10_000
-"""Followed for one value; a schema that is meant well stays far below."""
+_STEPS_MOST = 200_000
+"""For one value: a second or two; a list of 50,000 numbers takes half of it."""
+_SIZE_A_STEP = 64
+"""Characters or elements that are looked at together."""
 _PROBLEM_CHARACTERS = 300
 
-_followed: ContextVar[list[int]] = ContextVar("references followed")
+_spent: ContextVar[list[int]] = ContextVar("steps spent")
 
 
-class _TooManyReferences(Exception):
+class _TooManySteps(Exception):
     pass
 
 
@@ -48,15 +51,17 @@ def problem(schema: Mapping[str, Any], value: Any) -> str | None:
     """What is wrong with a value, and where; None where it fits."""
     from referencing.exceptions import Unresolvable  # noqa: PLC0415 -- comes with jsonschema
 
-    counting = _followed.set([0])
+    counting = _spent.set([0])
     try:
         found = next(_validator()(schema).iter_errors(value), None)
     except (Unresolvable, InvalidRequest) as error:
         return f"the schema cannot be followed: {str(error)[:_PROBLEM_CHARACTERS]}"
-    except (RecursionError, _TooManyReferences):
+    except RecursionError:
         return "the schema, or the value, is nested too deeply"
+    except _TooManySteps:
+        return "it takes too many steps to tell whether the value fits"
     finally:
-        _followed.reset(counting)
+        _spent.reset(counting)
     return found and f"{found.json_path}: {found.message[:_PROBLEM_CHARACTERS]}"
 
 
@@ -80,21 +85,34 @@ def _validator() -> Callable[[Any], Any]:
         if isinstance(instance, str) and not found_in(wanted, instance):
             yield ValidationError(f"does not match {wanted!r}")
 
-    own = {name: _counted(Draft202012Validator.VALIDATORS[name]) for name in ("$ref", "$dynamicRef")}
-    bounded = extend(Draft202012Validator, {"pattern": pattern} | own)
+    def unique_items(_: Any, wanted: Any, instance: Any, __: Any) -> Iterator[Any]:
+        if wanted is True and isinstance(instance, list) and _repeats(instance):
+            yield ValidationError("has non-unique elements")
+
+    own = {**Draft202012Validator.VALIDATORS, "pattern": pattern, "uniqueItems": unique_items}
+    bounded = extend(Draft202012Validator, {name: _counted(keyword) for name, keyword in own.items()})
     nowhere: Registry[Any] = Registry()
     return lambda schema: bounded(schema, registry=nowhere)
 
 
-def _counted(follow: Callable[..., Any]) -> Callable[..., Any]:
-    def following(*arguments: Any) -> Any:
-        count = _followed.get()
-        count[0] += 1
-        if count[0] > _REFERENCES_MOST:
-            raise _TooManyReferences
-        return follow(*arguments)
+def _repeats(values: list[Any]) -> bool:
+    """By what they are written as: jsonschema would compare every element with every other one."""
+    return len({orjson.dumps(each, option=orjson.OPT_SORT_KEYS) for each in values}) < len(values)
 
-    return following
+
+def _counted(keyword: Callable[..., Any]) -> Callable[..., Any]:
+    def looking(validator: Any, wanted: Any, instance: Any, schema: Any) -> Any:
+        spent = _spent.get()
+        spent[0] += 1 + (_size(wanted) + _size(instance)) // _SIZE_A_STEP
+        if spent[0] > _STEPS_MOST:
+            raise _TooManySteps
+        return keyword(validator, wanted, instance, schema)
+
+    return looking
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, str | list | dict) else 0
 
 
 def _wrong(param: str, why: str) -> InvalidRequest:

@@ -16,6 +16,7 @@ from models.errors import InvalidRequest
 from models.grading import grader_of
 from models.grading.results import Threshold
 from models.grading.template import check, steps, texts_of
+from models.wire.criteria import check_fields
 from models.wire.messages import Strict
 from models.wire.problems import validated
 
@@ -158,9 +159,11 @@ def _said(prompt: str | None, messages: list[Row] | None, whose: str) -> list[Ro
 
 def _grader_name(spec: Row, place: int) -> str:
     try:
-        return grader_of(spec).name
+        name = grader_of(spec).name
     except InvalidRequest as error:
         raise InvalidRequest(f"graders[{place}].{error.message}", param=f"graders[{place}].{error.param}") from None
+    check_fields(spec, f"graders[{place}]")
+    return name
 
 
 def _check_thresholds(wanted: Sequence[Wanted], graders: Sequence[str], variants: Sequence[str]) -> None:

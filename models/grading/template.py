@@ -18,7 +18,7 @@ RENDERED_CHARACTERS = 1_000_000
 MISSING = "missing_value"
 ROOTS = frozenset({"item", "sample"})
 
-_PLACE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_PLACE = re.compile(r"\{\{([^{}]*)\}\}")  # no braces inside: many that open and none that closes would take for ever
 _ROOT = re.compile(r"[A-Za-z_]\w*")
 _STEP = re.compile(r"""\.([\w-]+)|\[(-?\d{1,9})\]|\["([^"\]]*)"\]|\['([^'\]]*)'\]""")
 _SHOWN_CHARACTERS = 80
@@ -57,7 +57,10 @@ def value(path: str, namespace: Namespace) -> Any:
 def written(found: Any) -> str:
     if isinstance(found, str):
         return found
-    return "" if found is None else orjson.dumps(found).decode()
+    try:
+        return "" if found is None else orjson.dumps(found).decode()
+    except TypeError:  # orjson's limit of nesting
+        raise InvalidRequest("a value is nested too deeply to be written") from None
 
 
 def check(text: str, param: str, roots: frozenset[str] = ROOTS) -> None:

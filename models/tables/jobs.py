@@ -107,6 +107,6 @@ class IdempotencyKey(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     digest: Mapped[str] = mapped_column(String(32))
     """Of the request it came with: the same key with another request is a mistake."""
-    job_id: Mapped[str] = mapped_column(String(32))
+    job_id: Mapped[str] = mapped_column(String(40))
     due_ms: Mapped[int] = mapped_column(Milliseconds, index=True)
     """When it is forgotten."""

@@ -59,5 +59,5 @@ def test_what_cannot_be_read_is_told_with_its_place(tmp_path, dataset, files, sa
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_examples_are_sound(path):
     wanted, rows = read_suite(path)
-    assert len(rows) >= 20
+    assert len(rows) >= 5
     assert wanted.variants

@@ -75,6 +75,7 @@ def test_a_digest_is_of_what_is_asked():
         ({"variants": [SUITE["variants"][0]] * 2}, "variants: a name stands there twice"),
         ({"graders": [CHECK, CHECK]}, "graders: a name stands there twice"),
         ({"graders": [CHECK | {"operation": "is"}]}, "graders[0].operation"),
+        ({"graders": [CHECK | {"pattern": "x"}]}, "graders[0].pattern"),
         ({"prompt": None}, "prompt: neither"),
         ({"messages": [{"role": "user", "content": "x"}]}, "prompt: the suite has messages"),
         ({"prompt": "{{sample.output_text}}"}, "messages: 'sample' is not known"),

@@ -1,5 +1,6 @@
 """What do places in a template stand for, and can a template do more than that?"""
 
+import time
 from contextlib import suppress
 
 import pytest
@@ -76,6 +77,21 @@ def test_what_is_put_in_is_not_read_again():
 def test_a_short_template_does_not_become_an_endless_text():
     with pytest.raises(TooLarge):
         render("{{item.x}}" * 1000, {"item": {"x": "y" * (RENDERED_CHARACTERS // 500)}})
+
+
+def test_braces_that_never_close_take_no_time():
+    begun = time.monotonic()
+    assert render("{{" * 100_000, SPACE) == "{{" * 100_000
+    check("{{ item.q" * 20_000, "input")
+    assert time.monotonic() - begun < 5
+
+
+def test_a_value_nested_beyond_writing_is_refused_in_words():
+    deep = []
+    for _ in range(500):
+        deep = [deep]
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        render("{{item.x}}", {"item": {"x": deep}})
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(), lambda x: st.lists(x, max_size=3)))
