@@ -31,6 +31,7 @@ from api.routes import (
     evals,
     files,
     health,
+    job_files,
     jobs,
     models,
     native,
@@ -55,7 +56,8 @@ from models.errors import InvalidRequest, NotFound, TramError
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    *(chat, completions, texts, native, jobs, conversations, replays, files, batches, evals, eval_runs, webhooks),
+    *(chat, completions, texts, native, jobs, conversations, replays, job_files, files, batches),
+    *(evals, eval_runs, webhooks),
     *(accounts, usage, models, health, documents),
 )
 

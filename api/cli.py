@@ -25,6 +25,7 @@ MODULES = {
     "migrate": "run",
     "replay": "replay",
     "eval": "eval",
+    "batch": "batch",
     "keys": "keys",
     "accounts": "accounts",
     "workers": "fleet",

@@ -47,7 +47,7 @@ from models.wire.shapes.evals import (
     EvalRun,
     OutputItem,
 )
-from models.wire.shapes.files import DeletedFile, File, Upload
+from models.wire.shapes.files import DeletedFile, File, SignedLink, Upload
 from models.wire.shapes.native import NativeAnswer, NativeBody, NativeChunk, NativeError, NativeWaiting
 from models.wire.shapes.records import Conversation, Job, JobEnd, Replay, WholeConversation
 from models.wire.shapes.service import (
@@ -189,6 +189,9 @@ ROUTES: dict[str, Route] = {
         "Files", BYTES, None, (404,), gives=("content-length", "content-disposition")
     ),
     "DELETE /v1/files/{file_id}": Route("Files", DeletedFile, None, (404,)),
+    "GET /v1/files/jobs/{job_id}/{filename}": Route("Files", BYTES, None, (404,)),
+    "GET /v1/files/jobs/{job_id}/{filename}/signed": Route("Files", SignedLink, None, (404,)),
+    "GET /v1/files/signed/{job_id}/{filename}": Route("Files", BYTES, None, (400, 403, 404, 500, 503), open=True),
     f"POST {_EVALS}": Route(
         "Evals", Eval, EvalBody, (403, 404, 422), status=201, takes=("idempotency-key",), gives=_NAMED
     ),

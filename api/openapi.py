@@ -67,7 +67,7 @@ def _describe(operation: Json, route: Route | None) -> None:
 
 def _responses(route: Route) -> dict[str, Json]:
     """By status."""
-    refused = () if route.open else (*ANY, *route.refuses)
+    refused = route.refuses if route.open else (*ANY, *route.refuses)
     found = {str(status): _refused(status, route.refusal) for status in refused}
     for status, shape in ((route.status, route.answer), *route.also):
         found[str(status)] = _answer(status, shape, route)

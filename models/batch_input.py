@@ -88,7 +88,7 @@ class Input:
 
     def _request(self, raw: bytes, body: dict[str, Any]) -> dict[str, Any]:
         """The chat that it asks for; what else is wrong with it is found when it is fed."""
-        bodies.check(raw, body)
+        _check(raw, body)
         if body.get("stream"):
             raise InvalidRequest("stream: a batch's answers are read from its file", param="stream")
         return chat_of(body) if self.endpoint == TEXTS else body
@@ -117,6 +117,15 @@ class Input:
     def _wrong(self, line: int | None, code: str, message: str, param: str | None) -> None:
         if len(self.errors) < ERRORS_MOST:
             self.errors.append({"code": code, "message": message, "param": param, "line": line})
+
+
+def _check(raw: bytes, body: dict[str, Any]) -> None:
+    """Raises InvalidRequest that names the place in the body, and not in its line."""
+    try:
+        bodies.check(raw, {"body": body})
+    except InvalidRequest as error:
+        param = (error.param or "body").removeprefix("body.")
+        raise InvalidRequest(error.message.removeprefix("body."), param=param, code=error.own_code) from None
 
 
 def _fault(error: InvalidRequest) -> tuple[str, str, str | None]:

@@ -192,13 +192,14 @@ def expire(session: Session, batch_id: str, now_ms: int) -> bool:
 
 
 def drop(session: Session, batch_id: str, error: dict[str, Any]) -> int:
-    """Rows that wait fail with `error`; how many."""
-    mine = (BatchRow.batch_id == batch_id, BatchRow.state == RowState.WAITING)
-    ended_no = _ended_no(session, batch_id)
-    step = update(BatchRow).where(*mine).values(state=RowState.FAILED, error=error, body=None, ended_no=ended_no)
-    dropped = len(session.scalars(step.returning(BatchRow.number)).all())
-    _add_up(session, batch_id, {"failed": dropped})
-    return dropped
+    """Rows that wait fail with `error`, some at a time; how many."""
+    some = _rows(batch_id, RowState.WAITING).with_only_columns(BatchRow.number).limit(SETTLE_MOST)
+    dropped = sorted(session.scalars(some.with_for_update()))
+    mine = (BatchRow.batch_id == batch_id, BatchRow.number.in_(dropped))
+    facts = {"state": RowState.FAILED, "error": error, "body": None, "ended_no": _ended_no(session, batch_id)}
+    session.execute(update(BatchRow).where(*mine).values(facts), execution_options=_PLAIN)
+    _add_up(session, batch_id, {"failed": len(dropped)})
+    return len(dropped)
 
 
 def stop_jobs(session: Session, batch: Batch, now_ms: int) -> list[Moved]:

@@ -147,7 +147,8 @@ class Feeder:
             await self.database.write(partial(batches.clear, batch_id=batch.id))
         code = _STOPPED[batch.state]
         error = {"kind": "Cancelled", "message": _WORDS[code], "param": None, "code": code}
-        await self.database.write(partial(batches.drop, batch_id=batch.id, error=error))
+        while await self.database.write(partial(batches.drop, batch_id=batch.id, error=error)):
+            pass
         if batch.state is BatchState.CANCELLING:
             stop = partial(batches.stop_jobs, batch=batch, now_ms=now_ms())
             for moved in await self.database.write(stop):

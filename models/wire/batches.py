@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from models.batch_input import TEXTS
-from models.errors import NotFound, from_json
+from models.errors import Cancelled, NotFound, TramError, from_json
 from models.lifecycle import JobState
 from models.tables.batches import Batch, BatchRow, BatchState
 from models.tables.jobs import Job
@@ -120,11 +120,18 @@ def line(batch: Batch, row: BatchRow, job: Job | None, completion: Mapping[str, 
     if completion is not None:
         body = text_completion(completion) if batch.spec["endpoint"] == TEXTS else completion
         return told | {"response": _response(row, 200, body)}
-    error = row.error or (job.error if job else None) or NotFound("the answer was not stored").as_json()
+    error = row.error or (job.error if job else None) or _lost(job).as_json()
     if code := _stopped(batch, job, error):
         return told | {"error": {"code": code, "message": _STOPPED[code]}}
     fault = from_json(error)
     return told | {"response": _response(row, wire_of(fault).status, envelope(fault))}
+
+
+def _lost(job: Job | None) -> TramError:
+    """Of a row without an error and without an answer."""
+    if job is not None and job.state is JobState.CANCELLED:
+        return Cancelled("the job was cancelled")
+    return NotFound("the answer was not stored", code="answer_not_stored")
 
 
 def _stopped(batch: Batch, job: Job | None, error: Mapping[str, Any]) -> str | None:

@@ -9,10 +9,12 @@ from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
+import aigateway
 import httpx2
 import openai
 import pytest
 
+from tests.flow.engine import tokens
 from tests.flow.production import BUCKET, Production
 from tests.flow.stack import Stack, until
 
@@ -189,6 +191,25 @@ def test_an_api_that_dies_in_an_upload_leaves_nothing_listed(request, faulty):
     assert objects(request, faulty) == set()
     ((due, created),) = faulty.rows("SELECT due_ms, created_ms FROM files WHERE state = 'uploading'")
     assert due > created, "upkeep gives it up"
+
+
+def test_aigateways_client_downloads_what_a_job_has_made(tram):
+    job = tram.ended(tram.submit("!tokens=3"))
+    with aigateway.AIgateway(api_key=tram.key, base_url=tram.url, media_base_url=tram.url) as gateway:
+        assert json.loads(gateway.files.download(job["id"], "result.json")) == job["result"]
+        assert gateway.files.download(job["id"], "answer.txt") == tokens(3).encode()
+        link = gateway.files.signed_url(job["id"], "answer.txt", expires_in=60)
+        with pytest.raises(aigateway.AIgatewayError) as caught:
+            gateway.files.download(job["id"], "picture.png")
+    assert (caught.value.status_code, link["expires_in"]) == (404, 60)
+    assert httpx2.get(link["url"], trust_env=False).text == tokens(3)
+    for wrong in (
+        link["url"][:-1],
+        link["url"].replace("expires=1", "expires=2"),
+        link["url"].replace(".txt", ".json"),
+    ):
+        refused = httpx2.get(wrong, trust_env=False)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (403, "permission_error"), wrong
 
 
 def test_an_upload_made_twice_is_made_once(tram):

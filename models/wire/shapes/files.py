@@ -35,3 +35,10 @@ class DeletedFile(Shape):
     id: FileId
     object: Literal["file"]
     deleted: Literal[True]
+
+
+class SignedLink(Shape):
+    url: str
+    """Needs no key."""
+    expires_at: Seconds
+    expires_in: int
