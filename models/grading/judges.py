@@ -92,7 +92,8 @@ class ScoreModel(_Judge):
         return (low + high) / 2
 
     def _questions(self, namespace: Namespace) -> list[Question]:
-        return [self._question("score", namespace, {"score": {"type": "number"}})]
+        wanted = {"type": "number", "minimum": self._low, "maximum": self._high}  # engines with a grammar keep to it
+        return [self._question("score", namespace, {"score": wanted})]
 
     def _judged(self, replies: Replies) -> Grade:
         score = _read(replies.get("score"), "score")

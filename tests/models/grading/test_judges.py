@@ -40,6 +40,11 @@ def test_a_label_is_asked_for_as_json():
     assert wanted(question) == {"label": {"type": "string", "enum": ["good", "bad"]}}
 
 
+def test_a_score_is_asked_for_within_its_range():
+    [question] = grader_of(SCORE).asks(SPACE)
+    assert wanted(question) == {"score": {"type": "number", "minimum": 1, "maximum": 5}}
+
+
 @pytest.mark.parametrize(("said", "passed"), [("good", True), ("bad", False)])
 def test_a_label_passes_or_does_not(said, passed):
     grade = grader_of(LABEL).grade(SPACE, {"label": f'{{"label": "{said}"}}'})
