@@ -373,7 +373,8 @@ def test_a_judge_on_the_real_engine_says_nothing_but_a_label(stack: Stack):
     """Whatever a toy model thinks of an answer: its grammar holds it."""
     shown = [{"role": "user", "content": "Is this right? {{item.ask}} {{sample.output_text}}"}]
     label = {"type": "label_model", "name": "label", "model": "tram-demo", "input": shown, "labels": ["yes", "no"]}
-    rows = [{"item": {"ask": f"What is {n} times 7?", "wanted": f"{n} times 7 is {n * 7}."}} for n in (6, 7)]
+    known = {"What is 6 times 7?": "42", "What is the capital of France?": "Paris"}
+    rows = [{"item": {"ask": question, "wanted": wanted}} for question, wanted in known.items()]
     with openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.key, max_retries=0) as client:
         created = made(client, RIGHT, label | {"passing_labels": ["yes"]})
         asked = {"type": "template", "template": [{"role": "user", "content": "{{item.ask}}"}]}
