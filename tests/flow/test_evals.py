@@ -348,12 +348,16 @@ def test_a_request_with_a_key_is_made_once(tram: Stack, client):
     key = {"Idempotency-Key": made(client).id}
 
     def post(path, body):
-        return tram.http.post(path, json=body, headers=key)
+        return tram.http.post(path, json=body, headers=key)  # the key of the moment
 
     first, second = post("/v1/evals", body), post("/v1/evals", body)
     assert (first.status_code, first.json()["id"]) == (201, second.json()["id"])
     assert second.headers["idempotent-replayed"] == "true"
     assert post("/v1/evals", body | {"name": "other"}).status_code == 422
+    key = {"Idempotency-Key": first.json()["id"]}
+    path, asked = f"/v1/evals/{first.json()['id']}/runs", {"data_source": {"type": "jsonl", "source": inline(ROWS)}}
+    assert post(path, asked).json()["id"] == post(path, asked).json()["id"]
+    assert len(tram.listed(path)) == 1
 
 
 def test_what_belongs_to_another_is_not_there(tram: Stack, client):
