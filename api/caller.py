@@ -1,7 +1,7 @@
 """How does the command line talk to a running Tramontane?  Over HTTP, with a key, like anybody else."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from models.errors import TramError, Unavailable
 _TIMEOUT_S = 30.0
 _PAUSE_S = 0.2
 _AGAIN = {429, 502, 503, 504}
+"""Statuses that may be others in a moment."""
 
 
 class Refused(TramError):
@@ -29,39 +30,34 @@ class ServiceClient:
     def replay(self, source_id: str, model: str | None, overrides: dict[str, Any]) -> dict[str, Any]:
         """The replay once it has ended; `source_id` is a job, a completion or a conversation."""
         kind = "source_conversation_id" if source_id.startswith("conv_") else "source_request_id"
-        view = self.ask("POST", "/v1/replays", {kind: source_id, "target_model": model, "overrides": overrides})
+        view = self._ask("POST", "/v1/replays", {kind: source_id, "target_model": model, "overrides": overrides})
         while view["status"] in {"queued", "in_progress"}:
             time.sleep(_PAUSE_S)
-            view = self.ask("GET", f"/v1/replays/{view['id']}")
+            view = self._ask("GET", f"/v1/replays/{view['id']}")
         return view
-
-    def upload_bytes(self, name: str, content: bytes, purpose: str) -> dict[str, Any]:
-        return self._read(
-            lambda: self._http.post("/v1/files", files={"file": (name, content)}, data={"purpose": purpose})
-        )
 
     def upload(self, path: Path, purpose: str) -> str:
         """The id of the file, which is read as it is sent."""
         with path.open("rb") as file:
-            form: dict[str, Any] = {"files": {"file": (path.name, file)}, "data": {"purpose": purpose}}
-            return str(self._read(lambda: self._http.post("/v1/files", **form))["id"])
+            view = self._ask("POST", "/v1/files", files={"file": (path.name, file)}, data={"purpose": purpose})
+        return str(view["id"])
 
     def start_batch(self, file_id: str, endpoint: str, window: str, metadata: dict[str, str]) -> dict[str, Any]:
         body = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": window, "metadata": metadata}
-        return self.ask("POST", "/v1/batches", body)
+        return self._ask("POST", "/v1/batches", body)
 
     def batch(self, batch_id: str) -> dict[str, Any]:
-        return self.ask("GET", f"/v1/batches/{batch_id}")
+        return self._ask("GET", f"/v1/batches/{batch_id}")
 
     def cancel_batch(self, batch_id: str) -> dict[str, Any]:
-        return self.ask("POST", f"/v1/batches/{batch_id}/cancel")
+        return self._ask("POST", f"/v1/batches/{batch_id}/cancel")
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """The newest first, page by page."""
-        page = self.ask("GET", "/v1/batches?limit=100")
+        page = self._ask("GET", "/v1/batches?limit=100")
         yield from page["data"]
         while page["has_more"]:
-            page = self.ask("GET", f"/v1/batches?limit=100&after={page['last_id']}")
+            page = self._ask("GET", f"/v1/batches?limit=100&after={page['last_id']}")
             yield from page["data"]
 
     def download(self, file_id: str, place: Path) -> None:
@@ -78,18 +74,17 @@ class ServiceClient:
         part.replace(place)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None, *, key: str = "") -> dict[str, Any]:
-        """Raises Unavailable where asking again may help, Refused where it does not; `key` makes asking twice safe."""
-        headers = {"Idempotency-Key": key} if key else {}
-        return self._read(lambda: self._http.request(method, path, json=body, headers=headers))
+        """Any route; `key` makes asking twice safe.  Raises Unavailable where that may help, Refused where it does not."""
+        return self._ask(method, path, body, headers={"Idempotency-Key": key} if key else {})
 
-    def _read(self, send: Callable[[], httpx2.Response]) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None, **form: Any) -> dict[str, Any]:
         try:
-            answer = send()
+            answer = self._http.request(method, path, json=body, **form)
             told: dict[str, Any] = answer.json()
         except httpx2.HTTPError as error:
             raise Unavailable(f"nothing answers at {self._http.base_url}: {error}") from error
         except ValueError:
-            raise Unavailable(f"{self._http.base_url} does not speak JSON: HTTP {answer.status_code}") from None
+            raise Unavailable(f"{self._http.base_url} does not answer in JSON: status {answer.status_code}") from None
         if answer.is_success:
             return told
         kind = Unavailable if answer.status_code in _AGAIN else Refused

@@ -8,6 +8,8 @@ was lost is asked for again and not made twice.
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -102,8 +104,10 @@ def _source(client: ServiceClient, rows: list[Row]) -> Row:
     lines = [orjson.dumps({"item": row}) for row in rows]
     if sum(map(len, lines)) <= _INLINE_BYTES:
         return {"type": "file_content", "content": [{"item": row} for row in rows]}
-    uploaded = client.upload_bytes("items.jsonl", b"\n".join(lines), purpose="evals")
-    return {"type": "file_id", "id": uploaded["id"]}
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "items.jsonl")
+        path.write_bytes(b"\n".join(lines))
+        return {"type": "file_id", "id": client.upload(path, "evals")}
 
 
 def _all(client: ServiceClient, path: str) -> Iterator[Row]:

@@ -83,6 +83,15 @@ def test_the_exit_status_tells(tram: Stack, tmp_path: Path, changes: dict, statu
     assert done.returncode == status, done.stdout + done.stderr
 
 
+def test_many_rows_go_up_as_a_file(tram: Stack, tmp_path: Path):
+    long = [row | {"note": "x" * 300_000} for row in ROWS]
+    done = run(tram, tmp_path, "run", suite(tmp_path, long, variants=[{"name": "whole", "model": "tiny"}]))
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "report.json").read_text())
+    assert told["runs"][0]["scores"]["right"]["mean"] == 0.5
+    assert told["items"][0]["item"]["note"] == "x" * 300_000
+
+
 def test_a_service_that_is_not_there(tram: Stack, tmp_path: Path):
     done = run(tram, tmp_path, "run", suite(tmp_path), "--url", "http://127.0.0.1:1")
     assert (done.returncode, "nothing answers" in done.stderr) == (2, True)

@@ -51,7 +51,7 @@
     cell.append(make("span", answer.error ?? answer.output, answer.error ? "brief error" : "brief"), grades(answer));
     return cell;
   };
-  const block = (cell, title, text) => cell.append(make("h4", title), make("pre", text));
+  const block = (cell, title, text) => cell.append(make("h3", title), make("pre", text));
   const facts = (answer) =>
     [
       answer.latency_ms === null ? "" : `${Math.round(answer.latency_ms)} ms`,
