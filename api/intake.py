@@ -14,7 +14,7 @@ from api.deps import State, now_ms
 from api.served import served, staffed
 from infra.engine.tokenizer import counter_for
 from infra.outbound import check_url
-from models import ids, transcripts
+from models import conversations, ids
 from models.accounts import Caller
 from models.cards.card import Card
 from models.errors import ContextLengthExceeded, InvalidRequest, NotFound
@@ -157,7 +157,7 @@ def _tokens(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) ->
 
 
 def _owned(session: Session, account_id: str, conversation_id: str) -> None:
-    if transcripts.conversation(session, account_id, conversation_id) is None:
+    if conversations.find(session, account_id, conversation_id) is None:
         raise NotFound(f"there is no conversation {conversation_id!r}", param="conversation_id")
 
 

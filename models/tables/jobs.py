@@ -24,6 +24,8 @@ class Door(StrEnum):
     """`/v1/jobs`: runs on whoever listens."""
     REPLAY = "replay"
     """`/v1/replays`: a recorded turn, asked again."""
+    IMPORT = "import"
+    """Nobody asked it here: a turn that came with a file.  It has ended, was never queued and is in no books."""
 
 
 class Job(Base):
@@ -73,6 +75,8 @@ class Job(Base):
     completion_tokens: Mapped[int] = mapped_column(Integer, default=0)
     cached_tokens: Mapped[int] = mapped_column(Integer, default=0)
     conversation_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    conversation_name: Mapped[str | None] = mapped_column(String(64))
+    """What the client calls the conversation that its turn belongs to; it need not exist."""
     replay_id: Mapped[str | None] = mapped_column(String(32), index=True)
     source_job_id: Mapped[str | None] = mapped_column(String(32))
     parent_id: Mapped[str | None] = mapped_column(String(32))
