@@ -36,7 +36,8 @@ class Wanted:
     created_before_ms: int | None = None
     updated_after_ms: int | None = None
     updated_before_ms: int | None = None
-    by_update: bool = False
+    by_update: bool | None = None
+    """None: where a time of update is asked for."""
 
     def marks(self, marker: Marker) -> set[int]:
         """Raises InvalidRequest for more words than a search is made of."""
@@ -49,7 +50,8 @@ class Wanted:
 
     @property
     def ordered_by_update(self) -> bool:
-        return self.by_update or (self.updated_after_ms, self.updated_before_ms) != (None, None)
+        implied = (self.updated_after_ms, self.updated_before_ms) != (None, None)
+        return implied if self.by_update is None else self.by_update
 
 
 def found(session: Session, marker: Marker, wanted: Wanted, window: Window) -> Page[Conversation]:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from api.answers import json_response, page_of, window
 from api.deps import caller_of, state_of
-from models import transcripts
+from models import conversations, transcripts
 from models.errors import NotFound
 from models.listings import Window, page
 from models.tables.transcripts import Conversation
@@ -34,7 +34,7 @@ async def retrieve_conversation(request: Request, conversation_id: str) -> Respo
 
 
 def _whole(session: Session, account_id: str, conversation_id: str) -> dict[str, Any] | None:
-    conversation = transcripts.conversation(session, account_id, conversation_id)
+    conversation = conversations.find(session, account_id, conversation_id)
     if conversation is None:
         return None
     turns = transcripts.turns(session, conversation_id)

@@ -9,8 +9,6 @@ branch_labels = None
 depends_on = None
 
 NAMED, UNMARKED = sa.text("name IS NOT NULL"), sa.text("NOT marked")
-DOORS = ("chat", "job", "replay", "import")
-STATES = ("queued", "in_progress", "completed", "failed", "cancelled", "expired")
 
 
 def upgrade() -> None:
@@ -31,7 +29,6 @@ def upgrade() -> None:
     op.create_index("ix_turns_unmarked", "turns", ["job_id"], sqlite_where=UNMARKED, postgresql_where=UNMARKED)
 
     op.add_column("jobs", sa.Column("conversation_name", sa.String(length=64), nullable=True))
-    _doors()
 
     op.create_table(
         "marks",
@@ -42,14 +39,3 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index(op.f("ix_marks_conversation_id"), "marks", ["conversation_id"])
-
-
-def _doors() -> None:
-    """SQLite changes a constraint by writing the table anew, and keeps those that it is told of."""
-    kept = sa.CheckConstraint(sa.column("state").in_(STATES), name=op.f("ck_jobs_jobstate"))
-    known = sa.CheckConstraint(sa.column("door").in_(DOORS), name=op.f("ck_jobs_door"))
-    if op.get_bind().dialect.name == "sqlite":
-        with op.batch_alter_table("jobs", table_args=(kept, known), recreate="always"):
-            return
-    op.drop_constraint(op.f("ck_jobs_door"), "jobs", type_="check")
-    op.create_check_constraint(op.f("ck_jobs_door"), "jobs", sa.column("door").in_(DOORS))

@@ -70,7 +70,7 @@ def upgrade() -> None:
         sa.Column("account_id", sa.String(length=32), nullable=False),
         sa.Column(
             "door",
-            sa.Enum("chat", "job", "replay", name="door", native_enum=False, create_constraint=True, length=20),
+            sa.Enum("chat", "job", "replay", "import", name="door", native_enum=False, create_constraint=True, length=20),
             nullable=False,
         ),
         sa.Column("model", sa.String(length=200), nullable=False),
