@@ -62,6 +62,14 @@ class Told:
                 first.setdefault(each.tip, each)
         return sorted(first.values(), key=lambda each: (each.turn.job_id, each.choice))
 
+    @cached_property
+    def heard(self) -> dict[str, set[str]]:
+        """The tips of each turn, and what it was asked."""
+        found: dict[str, set[str]] = {}
+        for each in self.said:
+            found.setdefault(each.turn.job_id, {each.turn.prompt}).add(each.tip)
+        return found
+
     def nodes(self, tip: str) -> list[Node]:
         """Down to it, from the first."""
         return list(self._upwards(tip))[::-1]

@@ -37,6 +37,11 @@ def derived(kind: str, at_ms: int, digest: bytes) -> str:
     return f"{kind}_{_written((at_ms << 80) | int.from_bytes(digest[:10]))}"
 
 
+def is_id(kind: str, text: str) -> bool:
+    written = text.removeprefix(f"{kind}_")
+    return written != text and len(written) == SUFFIX_LENGTH and set(written) <= set(_ALPHABET)
+
+
 def completion_of(job_id: str) -> str:
     return _COMPLETION + job_id.removeprefix("job_")
 

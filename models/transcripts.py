@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from models import conversations
 from models.prefix import link, text_of
 from models.tables.access import Account
-from models.tables.jobs import Job
+from models.tables.jobs import Door, Job
 from models.tables.transcripts import Answer, Conversation, Message, Turn
 
 _BATCH = 500  # bound variables a statement; SQLite's default limit is 32,766, Postgres plans short lists better
@@ -40,7 +40,7 @@ JOB_FACTS = (
     "conversation_id",
     "conversation_name",
     "source_job_id",
-    "replay_id",
+    "door",
 )
 """What `record` reads of a job's row."""
 
@@ -62,7 +62,7 @@ def record(session: Session, job: Row[Any], answers: Sequence[Spoken], now_ms: i
         "conversation_id": conversation_id,
         "prompt": job.chain[-1],
         "parent_job_id": job.source_job_id or (parent.job_id if parent else None),
-        "replay": job.replay_id is not None,
+        "replay": job.door is Door.REPLAY,
         "marked": False,
         "created_ms": job.created_ms,
     }

@@ -22,8 +22,12 @@ class Door(StrEnum):
     """`/v1/chat/completions`: somebody holds the line; who hangs up cancels."""
     JOB = "job"
     """`/v1/jobs`: runs on whoever listens."""
+    BATCH = "batch"
+    """`/v1/batches`: a row of somebody's file."""
     REPLAY = "replay"
     """`/v1/replays`: a recorded turn, asked again."""
+    EVAL = "eval"
+    """`/v1/evals`: a sample to be graded, or a question to the one who grades it."""
     IMPORT = "import"
     """Nobody asked it here: a turn that came with a file.  It has ended, was never queued and is in no books."""
 
@@ -77,7 +81,8 @@ class Job(Base):
     conversation_id: Mapped[str | None] = mapped_column(String(32), index=True)
     conversation_name: Mapped[str | None] = mapped_column(String(64))
     """What the client calls the conversation that its turn belongs to; it need not exist."""
-    replay_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    batch_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    """What it is a row of, if anything (`models.tables.batches`)."""
     source_job_id: Mapped[str | None] = mapped_column(String(32))
     parent_id: Mapped[str | None] = mapped_column(String(32))
     """The account above its own, which pays with it."""

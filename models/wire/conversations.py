@@ -72,8 +72,7 @@ def messages_view(told: Told, leaf: Said) -> dict[str, Any]:
 
 
 def _turn_in(told: Told, turn: Turn, job: Job) -> dict[str, Any]:
-    above = [said for said in told.said if said.turn.job_id == turn.parent_job_id]
-    known = {said.tip for said in above} | {said.turn.prompt for said in above}
+    known = told.heard.get(turn.parent_job_id or "", set())
     return turn_view(turn, job, path(told.tree, turn.prompt, known), told.answers[turn.job_id])
 
 
@@ -86,7 +85,7 @@ def turn_view(
         "object": "conversation.turn",
         "parent_id": turn.parent_job_id,
         "replay": turn.replay,
-        "replay_id": job.replay_id,
+        "replay_id": job.batch_id if turn.replay else None,
         "imported": job.door is Door.IMPORT,
         "state": job.state,
         "model": job.model,

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.errors import InvalidRequest
 from models.lifecycle import FINAL, JobState
-from models.wire.chat import Metadata
-from models.wire.functions import as_tool_messages
+from models.requests import as_seen
+from models.wire.chat import ChatRequest, Metadata
 from models.wire.messages import MESSAGES_MOST, TOOLS_MOST, Message, Strict, Tool
 from models.wire.problems import nul_in, validated
 
@@ -26,6 +26,9 @@ _ROLES = {
     **dict.fromkeys(("tool", "observation", "function_response"), "tool"),
     "function_call": "call",
 }
+
+
+_BY_MESSAGES = {"raw", "echo", "continue_final_message", "messages"}
 
 
 class Usage(Strict):
@@ -105,14 +108,18 @@ def parsed(record: Any) -> Parsed:
     if where := nul_in(body):
         raise InvalidRequest(f"{where}: NUL characters are not accepted", param=where)
     sound = validated(Record, body)
-    messages = as_tool_messages(_as_system(message) for message in body["messages"])
+    messages = as_seen(body)
+    for turn in sound.tramontane.turns if sound.tramontane else ():
+        _check_parameters(turn.parameters)
     return Parsed.model_construct(
         messages=messages, tools=body.get("tools"), metadata=sound.metadata or {}, provenance=sound.tramontane
     )
 
 
-def _as_system(message: dict[str, Any]) -> dict[str, Any]:
-    return message | {"role": "system"} if message["role"] == "developer" else message
+def _check_parameters(parameters: Mapping[str, Any]) -> None:
+    """They are what a request could ask for, since a replay will; what depends on the messages is left to that."""
+    asked = {name: value for name, value in parameters.items() if name not in _BY_MESSAGES}
+    validated(ChatRequest, asked | {"messages": [{"role": "user", "content": "-"}]})
 
 
 def _weightless(body: dict[str, Any]) -> dict[str, Any]:
