@@ -32,6 +32,7 @@ from api.routes import (
     native,
     replays,
     texts,
+    transcripts,
     usage,
     webhooks,
 )
@@ -51,7 +52,7 @@ from models.errors import InvalidRequest, NotFound, TramError
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    *(chat, completions, texts, native, jobs, conversations, replays, webhooks),
+    *(chat, completions, texts, native, jobs, transcripts, conversations, replays, webhooks),
     *(accounts, usage, models, health, documents),
 )
 

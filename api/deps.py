@@ -106,7 +106,11 @@ def key_of(request: Request) -> str | None:
 
 async def body_of(request: Request) -> dict[str, Any]:
     """The request's JSON object.  Raises TooLarge, InvalidRequest."""
-    raw = await _read(request, state_of(request).settings.max_body_bytes)
+    return document_of(await _read(request, state_of(request).settings.max_body_bytes))
+
+
+def document_of(raw: bytes) -> dict[str, Any]:
+    """A JSON object that the databases can hold and encoders can write again.  Raises InvalidRequest."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -12,7 +12,9 @@ from models.errors import InvalidRequest, TooLarge
 
 _PIECE_BYTES = 64 << 10
 _TOKEN = re.compile(rb'["{}\[\]]|\\.', re.DOTALL)
-_OPENING, _CLOSING = b"{[", b"}]"
+_OPENING, _CLOSING = (b"{", b"["), (b"}", b"]")
+_IN_ELEMENT = 2
+"""The depth: in the array, and in one of its elements."""
 Cut = tuple[int, bytes]
 """The line, from 1, and the record."""
 
@@ -37,32 +39,47 @@ def _lines(file: BinaryIO, most_bytes: int) -> Iterator[Cut]:
 
 
 def _elements(file: BinaryIO, most_bytes: int) -> Iterator[Cut]:
-    depth, quoted, line, began = 0, False, 1, 1
-    held = bytearray()
+    array = _Array()
     while piece := _read(file):
-        start = 0 if depth > 1 else len(piece)
+        yield from array.cut(piece)
+        _check_size(array.held, array.began, most_bytes)
+    if array.depth or array.quoted:
+        raise InvalidRequest(f"line {array.began}: the array breaks off", param="body", code="invalid_json")
+
+
+class _Array:
+    """What has been read of one so far, but for the elements that were cut out."""
+
+    def __init__(self) -> None:
+        self.depth, self.quoted, self.began = 0, False, 1
+        self.held = bytearray()
+        """Of the element that is not whole yet."""
+        self._line = 1
+
+    def cut(self, piece: bytes) -> Iterator[Cut]:
+        start = 0 if self.depth > 1 else len(piece)
         counted = 0
         for token in _TOKEN.finditer(piece):
-            mark = token[0]
-            if quoted or mark == b'"':
-                quoted = mark != b'"' if quoted else True
-            elif mark in _OPENING:
-                depth += 1
-                if depth == 2:  # noqa: PLR2004 -- inside the array
-                    start = token.start()
-                    line, counted = line + piece.count(b"\n", counted, start), start
-                    began = line
-            elif mark in _CLOSING:
-                depth -= 1
-                if depth == 1:
-                    yield began, bytes(held + piece[start : token.end()])
-                    held.clear()
-                    start = len(piece)
-        held += piece[start:]
-        line += piece.count(b"\n", counted)
-        _check_size(held, began, most_bytes)
-    if depth or quoted:
-        raise InvalidRequest(f"line {began}: the array breaks off", param=f"line {began}", code="invalid_json")
+            step = self._step(token[0])
+            if step == 1 and self.depth == _IN_ELEMENT:
+                start = token.start()
+                self._line, counted = self._line + piece.count(b"\n", counted, start), start
+                self.began = self._line
+            elif step == -1 and self.depth == _IN_ELEMENT - 1:
+                yield self.began, bytes(self.held + piece[start : token.end()])
+                self.held.clear()
+                start = len(piece)
+        self.held += piece[start:]
+        self._line += piece.count(b"\n", counted)
+
+    def _step(self, mark: bytes) -> int:
+        """Inwards, outwards, or neither."""
+        if self.quoted or mark == b'"':
+            self.quoted = (mark == b'"') != self.quoted
+            return 0
+        step = 1 if mark in _OPENING else -1 if mark in _CLOSING else 0
+        self.depth += step
+        return step
 
 
 def _read(file: BinaryIO) -> bytes:

@@ -67,7 +67,13 @@ def called(session: Session, account_id: str, name: str) -> Conversation | None:
 
 def create(session: Session, account_id: str, columns: Mapping[str, Any], now_ms: int) -> Conversation:
     """An empty one, to be filled by turns that name it; one whose name is taken is that one."""
-    row = {"id": ids.new("conv", now_ms), "account_id": account_id, "name": None, "title": "", "meta": {}}
+    row: dict[str, Any] = {
+        "id": ids.new("conv", now_ms),
+        "account_id": account_id,
+        "name": None,
+        "title": "",
+        "meta": {},
+    }
     row |= {"created_ms": now_ms, "updated_ms": now_ms, **columns}
     session.execute(_MADE[session.get_bind().dialect.name], [row])
     name = row["name"]
@@ -82,7 +88,7 @@ def change(
 ) -> Conversation | None:
     """Its title or metadata.  None: there is no such conversation of the account's."""
     mine = update(Conversation).where(Conversation.id == conversation_id, Conversation.account_id == account_id)
-    changed = session.scalar(mine.values(**columns, updated_ms=now_ms).returning(Conversation))
+    changed: Conversation | None = session.scalar(mine.values(**columns, updated_ms=now_ms).returning(Conversation))
     if changed is None:
         return None
     marks.mark_label(session, changed)

@@ -17,7 +17,6 @@ from models.tables.access import Account
 from models.tables.jobs import Door, Job
 from models.tables.transcripts import Answer, Conversation, Mark, Message, Turn
 
-
 DOOMED_MOST = 20
 """Turns of a conversation that go in one transaction, which others wait for: about 80 ms on Postgres."""
 

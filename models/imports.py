@@ -193,9 +193,7 @@ class Importing:
         self.session.execute(dialect.insert(table).on_conflict_do_nothing(), rows)
 
 
-def bring_all(
-    session: Session, account_id: str, records: Sequence[Parsed], model: str, now_ms: int
-) -> Brought:
+def bring_all(session: Session, account_id: str, records: Sequence[Parsed], model: str, now_ms: int) -> Brought:
     """Raises nothing for a record that was parsed; the same records again bring nothing."""
     # Alone with those who import and delete; turns may go on being recorded.
     alone = select(Account.salt).where(Account.id == account_id).with_for_update(key_share=True)

@@ -30,6 +30,7 @@ WORDS_MOST = 10_000
 """Of one message; more are not marked."""
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+_PAIR = re.compile(f"[{_UNSPACED}]{{2}}")
 _RUN = re.compile(rf"([{_UNSPACED}]+)|[^\W_{_UNSPACED}]+")
 
 
@@ -53,7 +54,7 @@ def _pieces(run: str) -> Iterator[str]:
 def asked_words(text: str) -> set[str]:
     """Those that a conversation must have; the pairs of an unspaced script say all that its single characters would."""
     found = set(words(text))
-    paired = {character for word in found if len(word) > 1 and _RUN.fullmatch(word)[1] for character in word}
+    paired = {character for word in found if len(word) > 1 and _PAIR.fullmatch(word) for character in word}
     return found - paired
 
 

@@ -106,7 +106,10 @@ def _by_update(
 
 def _marked(conversation_id: Any, marks: Sequence[tuple[int, int]]) -> list[ColumnElement[bool]]:
     return [
-        select(literal(1)).where(Mark.mark == mark, Mark.conversation_id == conversation_id).correlate_except(Mark).exists()
+        select(literal(1))
+        .where(Mark.mark == mark, Mark.conversation_id == conversation_id)
+        .correlate_except(Mark)
+        .exists()
         for mark, _ in marks
     ]
 

@@ -31,7 +31,7 @@ from infra.rate_limiter import let_go
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
 from infra.token_stream import TokenWriter
-from models import idempotency, jobs, outbox, usage
+from models import idempotency, jobs, marks, outbox, usage
 from models.cards.card import named
 from models.errors import EngineLost, Expired, TramError
 from models.handover import Moved
@@ -107,6 +107,11 @@ class Upkeep:
         while await self.database.write(usage.fold) == usage.FOLD_MOST:
             pass
 
+    async def mark(self) -> None:
+        """Conversations come to be found by what was said in them."""
+        while await self.database.write(marks.sweep) == marks.SWEEP_MOST:
+            pass
+
     async def show(self) -> None:
         """A sign of life, for the container's health check."""
         await self.redis.set(redis.UPKEEP + socket.gethostname(), b"", ex=SHOWN_S)
@@ -152,6 +157,7 @@ SWEEPS: tuple[tuple[Sweep, float], ...] = (
     (Upkeep.feed, 0.5),
     (Upkeep.forget, 10.0),
     (Upkeep.fold, 10.0),
+    (Upkeep.mark, 2.0),
     (Upkeep.show, 5.0),
 )
 SHOWN_S = 15

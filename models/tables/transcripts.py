@@ -43,9 +43,7 @@ class Conversation(Base):
     __table_args__ = (
         Index("ix_conversations_list", "account_id", "id"),
         Index("ix_conversations_updated", "account_id", "updated_ms", "id"),
-        Index(
-            "ix_conversations_name", "account_id", "name", unique=True, sqlite_where=_NAMED, postgresql_where=_NAMED
-        ),
+        Index("ix_conversations_name", "account_id", "name", unique=True, sqlite_where=_NAMED, postgresql_where=_NAMED),
     )
 
 

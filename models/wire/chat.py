@@ -243,7 +243,16 @@ class JobRequest(ChatRequest):
 
 NOT_FOR_THE_ENGINE = frozenset(
     {"model", "messages", "stream", "stream_options", "store", "metadata", "user", "safety_identifier"}
-    | {"prompt_cache_key", "modalities", "service_tier", "conversation_id", "conversation", "webhook_url", "deadline", "background"}
+    | {
+        "prompt_cache_key",
+        "modalities",
+        "service_tier",
+        "conversation_id",
+        "conversation",
+        "webhook_url",
+        "deadline",
+        "background",
+    }
 )
 
 

@@ -52,7 +52,10 @@ def conversation_view(conversation: Conversation) -> dict[str, Any]:
 
 def whole_view(conversation: Conversation, told: Told) -> dict[str, Any]:
     turns = [_turn_in(told, turn, job) for turn, job in told.turns]
-    return conversation_view(conversation) | {"branches": [branch_view(told, leaf) for leaf in told.leaves], "turns": turns}
+    return conversation_view(conversation) | {
+        "branches": [branch_view(told, leaf) for leaf in told.leaves],
+        "turns": turns,
+    }
 
 
 def branch_view(told: Told, leaf: Said) -> dict[str, Any]:

@@ -53,7 +53,9 @@ def _conversation(conversation: Conversation) -> dict[str, Any]:
 
 def _turn(said: Said, place: int, tools: Any) -> dict[str, Any]:
     job = said.job
-    parameters = {name: value for name, value in (job.parameters or {}).items() if name not in {"stream", "stream_options"}}
+    parameters = {
+        name: value for name, value in (job.parameters or {}).items() if name not in {"stream", "stream_options"}
+    }
     if tools and _tools(job) == tools:
         parameters.pop("tools", None)  # the record says them once
     elif tools:

@@ -151,7 +151,9 @@ class ShareGpt(BaseModel):
 
 def _from_sharegpt(record: Mapping[str, Any]) -> dict[str, Any]:
     if "conversations" not in record:
-        raise InvalidRequest("a record has `messages`, as OpenAI's, or `conversations`, as ShareGPT's", param="messages")
+        raise InvalidRequest(
+            "a record has `messages`, as OpenAI's, or `conversations`, as ShareGPT's", param="messages"
+        )
     told = validated(ShareGpt, record)
     messages: list[dict[str, Any]] = [{"role": "system", "content": told.system}] if told.system else []
     waiting: list[str] = []
@@ -174,7 +176,9 @@ def _from_sharegpt(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _call(messages: list[dict[str, Any]], calls: Sequence[dict[str, Any]]) -> None:
     """What is said before a call is of one message with it."""
-    spoken = messages.pop() if messages and messages[-1]["role"] == "assistant" else {"role": "assistant", "content": None}
+    spoken = (
+        messages.pop() if messages and messages[-1]["role"] == "assistant" else {"role": "assistant", "content": None}
+    )
     messages.append(spoken | {"tool_calls": [*calls]})
 
 
@@ -213,7 +217,8 @@ def _tools(told: str | list[Any] | None) -> Any:
     if not isinstance(tools, list):
         return tools
     return [
-        each if isinstance(each, dict) and "function" in each else {"type": "function", "function": each} for each in tools
+        each if isinstance(each, dict) and "function" in each else {"type": "function", "function": each}
+        for each in tools
     ]
 
 
