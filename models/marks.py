@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import groupby, islice, pairwise
 from typing import Any, cast
 
-from sqlalchemy import Executable, Table, delete, select, update
+from sqlalchemy import Executable, Table, delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
@@ -34,9 +34,9 @@ _PAIR = re.compile(f"[{_UNSPACED}]{{2}}")
 _RUN = re.compile(rf"([{_UNSPACED}]+)|[^\W_{_UNSPACED}]+")
 
 
-def words(text: str) -> Iterator[str]:
+def words(said: str) -> Iterator[str]:
     """As they are marked: folded, each as often as it stands there."""
-    plain = text if text.isascii() else "".join(c for c in unicodedata.normalize("NFKD", text) if not _combines(c))
+    plain = said if said.isascii() else "".join(c for c in unicodedata.normalize("NFKD", said) if not _combines(c))
     for found in _RUN.finditer(plain.casefold()):
         yield from _pieces(found[0]) if found[1] else (found[0],)
 
@@ -51,9 +51,9 @@ def _pieces(run: str) -> Iterator[str]:
     yield from map("".join, pairwise(run))
 
 
-def asked_words(text: str) -> set[str]:
+def asked_words(said: str) -> set[str]:
     """Those that a conversation must have; the pairs of an unspaced script say all that its single characters would."""
-    found = set(words(text))
+    found = set(words(said))
     paired = {character for word in found if len(word) > 1 and _PAIR.fullmatch(word) for character in word}
     return found - paired
 
@@ -102,11 +102,11 @@ def unmark(session: Session, conversation_id: str) -> None:
 def sweep(session: Session) -> int:
     """Marks turns that came since the last time; how many.  Two that do it at once take different turns."""
     fresh = select(Turn.job_id, Conversation.account_id).join(Conversation, Conversation.id == Turn.conversation_id)
-    rows = session.execute(fresh.where(~Turn.marked).order_by(Turn.job_id).limit(SWEEP_MOST)).all()
+    rows = session.execute(fresh.where(_UNMARKED).order_by(Turn.job_id).limit(SWEEP_MOST)).all()
     if not rows:
         return 0
     markers = _markers(session, {row.account_id for row in rows})
-    taken = select(Turn).where(Turn.job_id.in_([row.job_id for row in rows]), ~Turn.marked)
+    taken = select(Turn).where(Turn.job_id.in_([row.job_id for row in rows]), _UNMARKED)
     turns = session.scalars(taken.order_by(Turn.conversation_id, Turn.job_id).with_for_update(skip_locked=True)).all()
     for conversation_id, its in groupby(turns, key=lambda turn: turn.conversation_id):
         _mark_turns(session, session.get_one(Conversation, conversation_id), markers, list(its))
@@ -134,7 +134,7 @@ def _mark_turns(
     found = _label(marker, conversation)
     for turn in turns:
         for message in _brought(session, turn):
-            found |= marker.of_words(word for text in texts(message) for word in words(text))
+            found |= marker.of_words(word for said in texts(message) for word in words(said))
     for job in session.execute(select(Job.model, Job.tag, Job.state).where(Job.id.in_(names))):
         found |= {marker.of("model", job.model), marker.of("status", job.state)}
         found |= {marker.of("tag", job.tag)} if job.tag else set()
@@ -168,6 +168,7 @@ def _insert(session: Session, conversation_id: str, found: Iterable[int]) -> Non
         session.execute(_ADDED[session.get_bind().dialect.name], rows)
 
 
+_UNMARKED = text("NOT turns.marked")  # word for word as in the index, or SQLite overlooks it
 _MARKS = cast("Table", Mark.__table__)
 _ADDED: dict[str, Executable] = {
     "postgresql": postgresql.insert(_MARKS).on_conflict_do_nothing(),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_, union_all
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from models import ids
 from models.errors import InvalidRequest
@@ -66,7 +66,7 @@ def found(session: Session, marker: Marker, wanted: Wanted, window: Window) -> P
 
 
 def _by_creation(
-    session: Session,  # noqa: ARG001
+    session: Session,
     marker: Marker,
     wanted: Wanted,
     window: Window,
@@ -79,7 +79,7 @@ def _by_creation(
         rows = rows.where(Mark.mark == marks[0][0], *_marked(Mark.conversation_id, marks[1:]))
     else:
         rows = rows.where(Conversation.account_id == marker.account_id)
-    rows = rows.where(*_created(place, wanted), *_fields(wanted))
+    rows = rows.where(*_created(place, wanted), *_fields(session, marker, wanted))
     if window.after is not None:
         rows = rows.where(place > window.after if window.ascending else place < window.after)
     return rows.order_by(place if window.ascending else place.desc())
@@ -96,7 +96,7 @@ def _by_update(
     else:
         rows = rows.where(Conversation.account_id == marker.account_id)
     rows = rows.where(*_marked(Conversation.id, marks[1:] if few else marks), *_created(Conversation.id, wanted))
-    rows = rows.where(*_updated(wanted), *_fields(wanted))
+    rows = rows.where(*_updated(wanted), *_fields(session, marker, wanted))
     if window.after is not None:
         last = session.scalar(select(Conversation.updated_ms).where(Conversation.id == window.after))
         border = tuple_(literal(0 if last is None else last), literal(window.after))
@@ -105,13 +105,9 @@ def _by_update(
 
 
 def _marked(conversation_id: Any, marks: Sequence[tuple[int, int]]) -> list[ColumnElement[bool]]:
-    return [
-        select(literal(1))
-        .where(Mark.mark == mark, Mark.conversation_id == conversation_id)
-        .correlate_except(Mark)
-        .exists()
-        for mark, _ in marks
-    ]
+    other = aliased(Mark)
+    looked_up = select(literal(1)).where(other.conversation_id == conversation_id).correlate_except(other)
+    return [looked_up.where(other.mark == mark).exists() for mark, _ in marks]
 
 
 def _created(place: Any, wanted: Wanted) -> list[ColumnElement[bool]]:
@@ -133,8 +129,12 @@ def _updated(wanted: Wanted) -> list[ColumnElement[bool]]:
     return found
 
 
-def _fields(wanted: Wanted) -> list[ColumnElement[bool]]:
-    return [] if wanted.name is None else [Conversation.name == wanted.name]
+def _fields(session: Session, marker: Marker, wanted: Wanted) -> list[ColumnElement[bool]]:
+    """A name is one conversation's; found first, so that no database goes by anything else."""
+    if wanted.name is None:
+        return []
+    mine = select(Conversation.id).where(Conversation.account_id == marker.account_id, Conversation.name == wanted.name)
+    return [Conversation.id == session.scalar(mine)]
 
 
 def _rarest_first(session: Session, marks: set[int]) -> list[tuple[int, int]]:
