@@ -24,6 +24,7 @@ MODULES = {
     "upkeep": "run",
     "migrate": "run",
     "replay": "replay",
+    "conversations": "conversations",
     "keys": "keys",
     "accounts": "accounts",
     "workers": "fleet",

@@ -91,7 +91,7 @@ def _operation(document: Json, method: str, path: str, operation: Json) -> str:
         parts.append(f"<p>{_code(told)}</p>")
     parts.append(_rows((each["name"], each["in"], each.get("description", "")) for each in operation["parameters"]))
     if body := operation.get("requestBody"):
-        parts.append(_body(body["content"]["application/json"]))
+        parts += map(_body, body["content"].values())
     told = {status: _followed(document, each) for status, each in operation["responses"].items()}
     answers = ((status, _kinds(each), each["description"]) for status, each in told.items())
     return "".join([*parts, _rows(answers), "</section>"])
@@ -105,7 +105,7 @@ def _followed(document: Json, answer: Json) -> Json:
 def _body(content: Json) -> str:
     example = content.get("example")
     shown = f"<pre>{escape(json.dumps(example, indent=2))}</pre>" if example else ""
-    return f"<p>Body: {_link(content['schema'])}</p>{shown}"
+    return f"<p>Body: {_type(content['schema'])}</p>{shown}"
 
 
 def _kinds(answer: Json) -> str:

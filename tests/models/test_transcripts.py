@@ -7,6 +7,7 @@ from sqlalchemy import event, func, select
 
 from models import conversations, jobs, transcripts
 from models.accounts import create_account
+from models.conversations import TITLE_CHARACTERS
 from models.handover import Ending
 from models.lifecycle import FINAL, JobState
 from models.packing import pack
@@ -14,7 +15,6 @@ from models.prefix import chain
 from models.tables.access import Account
 from models.tables.jobs import Door, Job
 from models.tables.transcripts import Answer, Conversation, Message, Turn
-from models.conversations import TITLE_CHARACTERS
 from models.transcripts import Spoken
 from tests.models.conftest import NOW, asked, ended, row, running, said, submitted
 
