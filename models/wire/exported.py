@@ -63,7 +63,7 @@ def _turn(said: Said, place: int, tools: Any) -> dict[str, Any]:
     turn: dict[str, Any] = {"message": place, "choice": said.choice, "model": job.model, "state": job.state}
     turn |= {"finish_reason": said.answer.finish_reason} if said.answer else {}
     turn |= {name: value for name in _TURN_COLUMNS if (value := getattr(job, name)) is not None}
-    turn |= {"usage": {name: getattr(job, name) for name in _COUNTS}, "parameters": parameters}
+    turn |= {"usage": {name: getattr(job, name) for name in _COUNTS}, "parameters": dict(sorted(parameters.items()))}
     turn |= {"metadata": job.meta} if job.meta else {}
     return turn | ({"replay": True} if said.turn.replay else {})
 

@@ -59,7 +59,9 @@ def test_a_conversation_is_found_by_words_model_tag_status_metadata_and_time(tra
     assert name in found(tram, sort="updated_at")
 
 
-@pytest.mark.parametrize("query", ["'", '" OR ""=""', "a* NEAR b", "%00", "\x01", "🙂", "x" * 1000, "-", "\U0001d518\u202e"])
+@pytest.mark.parametrize(
+    "query", ["'", '" OR ""=""', "a* NEAR b", "%00", "\x01", "🙂", "x" * 1000, "-", "\U0001d518\u202e"]
+)
 def test_a_hostile_query_is_words(tram: Stack, query: str):
     assert tram.http.get(LIST, params={"text": query}).status_code == 200
 
@@ -151,7 +153,9 @@ def test_deleted_means_gone(tram: Stack, column: str, request: pytest.FixtureReq
     secret, large = f"secret{uuid4().hex}", f"large{uuid4().hex}"
     job, messages = ask(tram, [{"role": "system", "content": secret}, *said("!tokens=3")])
     ask(tram, [*messages, {"role": "system", "content": secret}, *said("!tokens=4")], metadata={"told": secret})
-    big, _ = ask(tram, [*messages, {"role": "system", "content": large}, *said("!tokens=6000 stamp")], conversation=secret)
+    big, _ = ask(
+        tram, [*messages, {"role": "system", "content": large}, *said("!tokens=6000 stamp")], conversation=secret
+    )
     name, other = home(tram, job), home(tram, big)
     until(lambda: found(tram, text=secret) != [], 30)
     kept = objects(tram, column, request)

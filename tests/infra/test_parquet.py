@@ -3,8 +3,8 @@
 import io
 
 import orjson
-import pyarrow
-import pyarrow.parquet
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from infra import parquet
@@ -48,7 +48,7 @@ def read(data):
 def test_a_record_comes_back_as_it_was():
     records = [record(1), record(2, tools=[{"type": "function", "function": {"name": "f"}}])]
     assert read(written(records)) == records
-    table = pyarrow.parquet.read_table(io.BytesIO(written(records)))
+    table = pq.read_table(io.BytesIO(written(records)))
     row = table.to_pylist()[0]
     assert (row["model"], row["messages"][1]["content"], row["created_at"].year) == ("m", "see ", 2027)
 
@@ -59,7 +59,7 @@ def test_row_groups_are_sent_as_they_fill(monkeypatch):
     sent = [*(sheet.add([record(number)]) for number in range(50)), sheet.end()]
     assert sum(map(bool, sent)) > 5
     data = b"".join(sent)
-    assert pyarrow.parquet.ParquetFile(io.BytesIO(data)).metadata.num_row_groups > 5
+    assert pq.ParquetFile(io.BytesIO(data)).metadata.num_row_groups > 5
     assert read(data) == [record(number) for number in range(50)]
 
 
@@ -68,16 +68,16 @@ def test_an_export_of_nothing_is_a_file():
 
 
 def test_a_data_set_of_others_is_read():
-    table = pyarrow.table({"messages": [[{"role": "user", "content": "a", "name": None}]], "source": ["x"]})
+    table = pa.table({"messages": [[{"role": "user", "content": "a", "name": None}]], "source": ["x"]})
     sink = io.BytesIO()
-    pyarrow.parquet.write_table(table, sink)
+    pq.write_table(table, sink)
     assert read(sink.getvalue()) == [{"messages": [{"role": "user", "content": "a"}]}]
 
 
 @pytest.mark.parametrize("columns", [{"a": [1]}, {"messages": ["x"], "metadata": ["{"]}])
 def test_other_columns_are_refused(columns):
     sink = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns), sink)
+    pq.write_table(pa.table(columns), sink)
     with pytest.raises(InvalidRequest):
         read(sink.getvalue())
 

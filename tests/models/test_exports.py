@@ -1,8 +1,10 @@
 """What was said goes out in records, one a branch, and comes in again as the same: nothing lost, nothing twice, nothing in the books."""
 
+import random
+
 import orjson
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from models import branches, deletions, exports, imports, jobs, replays, transcripts
 from models.accounts import create_account
@@ -271,3 +273,27 @@ def test_two_answers_of_one_millisecond_are_both_kept(session, account):
     brought(session, account, records)
     assert sorted(record["messages"][1]["content"] for record in exported(session, account)) == ["b", "c"]
     assert counts(session) == (3, 2, 2, 1)
+
+
+def table_bytes(session):
+    """What messages and jobs take: pages of SQLite's file; of Postgres rows, since what an open job held stays for vacuum."""
+    if session.get_bind().dialect.name == "sqlite":
+        rows = "SELECT sum(pgsize) FROM dbstat WHERE name IN ('messages', 'jobs')"
+    else:
+        each = "(SELECT coalesce(sum(pg_column_size(t.*)), 0) FROM {} t)"
+        rows = f"SELECT {each.format('messages')} + {each.format('jobs')}"
+    return session.scalar(text(rows))
+
+
+def test_a_conversation_of_a_hundred_turns_takes_the_bytes_of_a_hundred(session, account):
+    """And not of the 5,050 that were sent: by what the database says of its tables."""
+    dice, kib = random.Random(7), 1024
+    before, messages = table_bytes(session), []
+    for number in range(100):
+        messages.append(said(f"{number} {dice.randbytes(kib // 2).hex()}"))
+        asked(session, account, messages, f"answer {number}", parameters={})
+        messages.append(reply(f"answer {number}"))
+    session.flush()
+    taken, sent_once = table_bytes(session) - before, sum(len(each["content"]) for each in messages)
+    assert sent_once > 100 * kib
+    assert taken < 2 * sent_once, "the messages once, and three rows a turn"
