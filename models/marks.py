@@ -2,7 +2,7 @@
 
 A mark is a keyed digest of what it stands for, so the table of marks tells nobody a word, and no account meets another's.  It is
 a plain index, (mark, conversation), which both databases walk in the order of the pages, and from which a deleted word is gone at
-once (docs/decisions/0012).  Recording a turn writes none: `sweep`, run by upkeep, marks the messages that came since the last time.
+once (docs/decisions/0013).  Recording a turn writes none: `sweep`, run by upkeep, marks the messages that came since the last time.
 
 A word is a run of letters and digits, without regard to case and accents; scripts that write none between words are marked by pairs
 of characters.
