@@ -13,7 +13,7 @@ import orjson
 
 from models.errors import InvalidRequest
 
-ROW_GROUP_BYTES = 4 << 20
+ROW_GROUP_BYTES = 1 << 20
 """Of records as JSON; a reader holds a row group or two."""
 _ROW_GROUP_MOST_BYTES = 256 << 20
 """Uncompressed, of a file that somebody brings: a row group is read as a whole."""

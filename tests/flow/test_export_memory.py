@@ -9,10 +9,10 @@ import pytest
 from tests.flow.engine import Engine
 from tests.flow.stack import Stack
 
-CONVERSATIONS = 3000
-TEXT = "word " * 400  # 2 KB a message, so the file has some 30 MB
-GROWTH_MOST_BYTES = 40 << 20
-"""A page of conversations and a row group, and what the allocator keeps; the file is of the same size as this, or larger."""
+CONVERSATIONS = 2000
+TEXT = "word " * 640  # 3 KB a message, so the file has some 39 MB
+GROWTH_MOST_BYTES = 32 << 20
+"""A page of conversations, a row group, and what the allocator keeps; the file is larger than that."""
 
 
 def resident_bytes(stack: Stack) -> int:
