@@ -75,11 +75,12 @@ def create(session: Session, account_id: str, columns: Mapping[str, Any], now_ms
         "meta": {},
     }
     row |= {"created_ms": now_ms, "updated_ms": now_ms, **columns}
+    marker = marks.marker_of(session, account_id)
     session.execute(_MADE[session.get_bind().dialect.name], [row])
     name = row["name"]
     made = find(session, account_id, str(row["id"])) if name is None else called(session, account_id, str(name))
     assert made is not None
-    marks.mark_label(session, made)
+    marks.mark_label(session, marker, made)
     return made
 
 
@@ -87,11 +88,12 @@ def change(
     session: Session, account_id: str, conversation_id: str, columns: Mapping[str, Any], now_ms: int
 ) -> Conversation | None:
     """Its title or metadata.  None: there is no such conversation of the account's."""
+    marker = marks.marker_of(session, account_id)
     mine = update(Conversation).where(Conversation.id == conversation_id, Conversation.account_id == account_id)
     changed: Conversation | None = session.scalar(mine.values(**columns, updated_ms=now_ms).returning(Conversation))
     if changed is None:
         return None
-    marks.mark_label(session, changed)
+    marks.mark_label(session, marker, changed)
     # What it was called before is forgotten by the next sweep, which goes through all of its turns again.
     session.execute(update(Turn).where(Turn.conversation_id == conversation_id).values(marked=False))
     return changed

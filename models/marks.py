@@ -87,9 +87,8 @@ def texts(message: Mapping[str, Any]) -> Iterator[str]:
         yield f"{call['function']['name']} {call['function'].get('arguments') or ''}"
 
 
-def mark_label(session: Session, conversation: Conversation) -> None:
+def mark_label(session: Session, marker: Marker, conversation: Conversation) -> None:
     """Its title and metadata, at once: who has just changed them looks for them."""
-    marker = _marker(session, conversation.account_id)
     _insert(session, conversation.id, _label(marker, conversation))
 
 
@@ -120,7 +119,8 @@ def _markers(session: Session, accounts: Iterable[str]) -> dict[str, Marker]:
     return {row.id: Marker(row.id, row.salt) for row in found}
 
 
-def _marker(session: Session, account_id: str) -> Marker:
+def marker_of(session: Session, account_id: str) -> Marker:
+    """Asked for before anything of the account is changed, since whoever deletes locks in that order."""
     return _markers(session, [account_id])[account_id]
 
 

@@ -9,6 +9,7 @@ import logging
 import secrets
 import signal
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -108,9 +109,14 @@ class Upkeep:
             pass
 
     async def mark(self) -> None:
-        """Conversations come to be found by what was said in them."""
+        """Conversations come to be found by what was said in them.
+
+        With as long a pause after each step as it took: SQLite hands its lock to whoever asks first, and others have to end jobs.
+        """
+        began = time.monotonic()
         while await self.database.write(marks.sweep) == marks.SWEEP_MOST:
-            pass
+            await asyncio.sleep(time.monotonic() - began)
+            began = time.monotonic()
 
     async def show(self) -> None:
         """A sign of life, for the container's health check."""

@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 
 from models.branches import Said, Told
-from models.lifecycle import JobState
 from models.tables.jobs import Job
 from models.tables.transcripts import Conversation
 from models.transcripts import Node
@@ -98,7 +97,3 @@ def _plain(content: Any) -> str:
 def replayed_only(leaf: Said) -> bool:
     """Whether nobody but a replay has said it."""
     return leaf.turn.replay
-
-
-def is_complete(leaf: Said) -> bool:
-    return leaf.answer is not None and leaf.job.state is JobState.COMPLETED
