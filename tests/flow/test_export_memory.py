@@ -1,4 +1,4 @@
-"""Thousands of conversations go out and come in through a process that does not grow with them."""
+"""More than a thousand conversations go out and come in through a process that does not grow with them."""
 
 import json
 from pathlib import Path
