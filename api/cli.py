@@ -25,6 +25,7 @@ MODULES = {
     "migrate": "run",
     "replay": "replay",
     "conversations": "conversations",
+    "batch": "batch",
     "keys": "keys",
     "accounts": "accounts",
     "workers": "fleet",

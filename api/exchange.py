@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
-from api.deps import State, document_of
+from api.deps import State
 from infra.clock import now_ms
 from infra.parquet import ParquetSheet, rows_in
 from infra.record_files import records_in
@@ -26,6 +26,7 @@ from models.exports import records
 from models.imports import Brought, bring_all
 from models.marks import Marker
 from models.searches import Wanted
+from models.wire import bodies
 from models.wire.exported import sharegpt_record
 from models.wire.imported import Format, Parsed, parsed
 
@@ -126,7 +127,7 @@ def _read(file: BinaryIO, form: Format, most_bytes: int) -> Iterator[Parsed]:
     for number, row in rows:
         where = f"{'row' if form == 'parquet' else 'line'} {number}"
         try:
-            yield parsed(document_of(row))
+            yield parsed(bodies.parsed(row))
         except InvalidRequest as error:
             raise type(error)(f"{where}: {error.message}", param=where, code=error.own_code) from None
 
