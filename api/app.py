@@ -37,6 +37,7 @@ from api.routes import (
     native,
     replays,
     texts,
+    transcripts,
     usage,
     webhooks,
 )
@@ -56,8 +57,8 @@ from models.errors import InvalidRequest, NotFound, TramError
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    *(chat, completions, texts, native, jobs, conversations, replays, job_files, files, batches),
-    *(evals, eval_runs, webhooks),
+    *(chat, completions, texts, native, jobs, transcripts, conversations, replays),
+    *(job_files, files, batches, evals, eval_runs, webhooks),
     *(accounts, usage, models, health, documents),
 )
 

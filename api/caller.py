@@ -1,7 +1,8 @@
 """How does the command line talk to a running Tramontane?  Over HTTP, with a key, like anybody else."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,31 @@ class ServiceClient:
             time.sleep(_PAUSE_S)
             view = self._ask("GET", f"/v1/replays/{view['id']}")
         return view
+
+    @contextmanager
+    def export(self, wanted: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
+        """The file's bytes as they come.  Raises Refused, Unavailable; the latter too where they break off."""
+        try:
+            with self._http.stream("GET", "/v1/conversations/export", params=wanted) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise Refused(_reason(answer))
+                yield answer.iter_bytes()
+        except httpx2.HTTPError as error:
+            raise Unavailable(f"{self._http.base_url} stopped answering: {error}") from error
+
+    def bring(self, pieces: Iterator[bytes], wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """What came of an import, when it is done."""
+        try:
+            answer = self._http.post(
+                "/v1/conversations/import", params=wanted, content=pieces, timeout=httpx2.Timeout(_TIMEOUT_S, read=None)
+            )
+        except httpx2.HTTPError as error:
+            raise Unavailable(f"{self._http.base_url} stopped answering: {error}") from error
+        if answer.is_error:
+            raise Refused(_reason(answer))
+        told: dict[str, Any] = answer.json()
+        return told
 
     def upload(self, path: Path, purpose: str) -> str:
         """The id of the file, which is read as it is sent."""
@@ -89,3 +115,8 @@ class ServiceClient:
             return told
         kind = Unavailable if answer.status_code in _AGAIN else Refused
         raise kind(told["error"]["message"])
+
+
+def _reason(answer: httpx2.Response) -> str:
+    told: dict[str, Any] = answer.json()
+    return str(told["error"]["message"])

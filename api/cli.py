@@ -25,6 +25,7 @@ MODULES = {
     "migrate": "run",
     "replay": "replay",
     "eval": "eval",
+    "conversations": "conversations",
     "batch": "batch",
     "keys": "keys",
     "accounts": "accounts",

@@ -5,7 +5,6 @@ headers and codes say stands in `api.vocabulary`.  Tests fail for whatever is se
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -17,6 +16,7 @@ from models.wire.accounts import NewSubAccount, Rotation, SubAccountUpdate
 from models.wire.batches import BatchRequest
 from models.wire.chat import ChatRequest, JobRequest
 from models.wire.completions import CompletionUpdate
+from models.wire.conversations import ConversationUpdate, NewConversation
 from models.wire.evals import EvalUpdate, RunRequest
 from models.wire.replays import ReplayRequest
 from models.wire.shapes.accounts import (
@@ -38,6 +38,13 @@ from models.wire.shapes.chat import (
     StoredCompletion,
     StoredMessage,
 )
+from models.wire.shapes.conversations import (
+    BranchMessages,
+    Conversation,
+    ConversationImport,
+    DeletedConversation,
+    WholeConversation,
+)
 from models.wire.shapes.evals import (
     DeletedEval,
     DeletedRun,
@@ -49,7 +56,7 @@ from models.wire.shapes.evals import (
 )
 from models.wire.shapes.files import DeletedFile, File, SignedLink, Upload
 from models.wire.shapes.native import NativeAnswer, NativeBody, NativeChunk, NativeError, NativeWaiting
-from models.wire.shapes.records import Conversation, Job, JobEnd, Replay, WholeConversation
+from models.wire.shapes.records import Job, JobEnd, Replay
 from models.wire.shapes.service import (
     Health,
     JobEvent,
@@ -63,6 +70,7 @@ from models.wire.shapes.service import (
 from models.wire.shapes.texts import TextBody, TextChunk, TextCompletion
 
 Shape = type[BaseModel]
+JSONL, PARQUET = "application/jsonl", "application/vnd.apache.parquet"
 TEXT, METRICS, HTML, JSON, STREAM = (
     "text/plain",
     "text/plain; version=1.0.0",
@@ -83,6 +91,10 @@ class Route:
     """Statuses of errors beside those that any route with a key may answer."""
     page: bool = False
     """The answer is a page of such shapes."""
+    kinds: tuple[str, ...] = ()
+    """Further content types that the answer may have."""
+    file: bool = False
+    """The body is a file's bytes."""
     status: int = 200
     also: tuple[tuple[int, Shape | None], ...] = ()
     """Other statuses that are no errors."""
@@ -117,6 +129,7 @@ _CHATS = "/v1/chat/completions"
 _ACCOUNTS = "/v1/sub-accounts"
 _EVALS, _RUNS = "/v1/evals", "/v1/evals/{eval_id}/runs"
 _NAMED = ("location", "idempotent-replayed")
+_TALKS, _TALK = "/v1/conversations", "/v1/conversations/{conversation_id}"
 _NATIVE = Route(
     "Cloudflare",
     NativeAnswer,
@@ -173,8 +186,15 @@ ROUTES: dict[str, Route] = {
         gives=("x-queue-wait-ms",),
         query=("last_event_id",),
     ),
-    "GET /v1/conversations": Route("Conversations", Conversation, page=True),
-    "GET /v1/conversations/{conversation_id}": Route("Conversations", WholeConversation, None, (404,)),
+    f"GET {_TALKS}/export": Route("Conversations", JSONL, kinds=(JSON, PARQUET), query=("metadata",)),
+    f"POST {_TALKS}/import": Route("Conversations", ConversationImport, None, (404,), file=True),
+    f"POST {_TALKS}": Route("Conversations", Conversation, NewConversation),
+    f"GET {_TALKS}": Route("Conversations", Conversation, page=True, query=("metadata",)),
+    f"GET {_TALK}": Route("Conversations", WholeConversation, None, (404,)),
+    f"POST {_TALK}": Route("Conversations", Conversation, ConversationUpdate, (404,)),
+    f"PATCH {_TALK}": Route("Conversations", Conversation, ConversationUpdate, (404,)),
+    f"DELETE {_TALK}": Route("Conversations", DeletedConversation, None, (404, 409)),
+    f"GET {_TALK}/messages": Route("Conversations", BranchMessages, None, (404,)),
     "POST /v1/replays": Route(
         "Replays", Replay, ReplayRequest, (409, *MAKES_WORK), status=202, takes=_WORK, gives=_LATER
     ),
@@ -250,39 +270,3 @@ EVENTS: dict[str, Shape] = {
     **{f"eval.run.{word}": ProgressEvent for word in ("canceled", "failed", "succeeded")},
 }
 """What webhooks are sent, by its type."""
-
-_HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
-EXAMPLES: dict[Shape, dict[str, Any]] = {
-    ChatRequest: _HELLO,
-    JobRequest: _HELLO | {"metadata": {"order": "4711"}},
-    CompletionUpdate: {"metadata": {"rating": "good"}},
-    TextBody: {"prompt": "The capital of France is"},
-    NativeBody: {"prompt": "What is the capital of France?"},
-    NewSubAccount: {"name": "A customer", "rate_limit_rpm": 60, "spend_cap_cents": 500},
-    SubAccountUpdate: {"spend_cap_cents": None},
-    Rotation: {"grace_period": 3600},
-    EvalBody: {
-        "name": "Capitals",
-        "data_source_config": {"type": "custom", "item_schema": {"type": "object"}, "include_sample_schema": True},
-        "testing_criteria": [
-            {
-                "type": "string_check",
-                "name": "right",
-                "operation": "ilike",
-                "input": "{{sample.output_text}}",
-                "reference": "{{item.capital}}",
-            }
-        ],
-    },
-    EvalUpdate: {"name": "Capitals of Europe"},
-    RunRequest: {
-        "data_source": {
-            "type": "jsonl",
-            "source": {
-                "type": "file_content",
-                "content": [{"item": {"capital": "Paris"}, "sample": {"output_text": "It is Paris."}}],
-            },
-        }
-    },
-    ReplayRequest: {"source_request_id": "job_01ja7q2v7d4m9t8b3x6k5n0w1z", "overrides": {"max_tokens": 20}},
-}

@@ -1,6 +1,7 @@
 """Which stored completions are a run's questions?  Those that a filter finds, as items with the answer that they had.
 
-What was made to be compared or graded is left out: replays and evals would feed on themselves.
+What was made to be compared or graded is left out: replays and evals would feed on themselves.  So is what was brought in from elsewhere,
+as in the list of stored completions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ def _filters(account_id: str, wanted: StoredCompletions, meta: Mapping[str, str]
     yield Job.state == JobState.COMPLETED
     yield Job.store.is_(True)
     yield Job.deleted_ms.is_(None)
-    yield Job.door.not_in((Door.REPLAY, Door.EVAL))
+    yield Job.door.not_in((Door.REPLAY, Door.EVAL, Door.IMPORT))
     if wanted.model is not None:
         yield Job.model == wanted.model
     if wanted.created_after is not None:

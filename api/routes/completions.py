@@ -42,7 +42,7 @@ async def list_completions(
 ) -> Response:
     state, caller = state_of(request), await caller_of(request)
     where = [Job.store.is_(True), Job.deleted_ms.is_(None), Job.state == JobState.COMPLETED]
-    where += [Job.door.not_in((Door.REPLAY, Door.EVAL))]
+    where += [Job.door.not_in((Door.REPLAY, Door.EVAL, Door.IMPORT))]
     where += [Job.model == model] if model else []
     where += metadata_filters(request)
     found = await state.database.read(lambda session: page(session, Job, caller.account_id, pages, *where))

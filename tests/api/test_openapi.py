@@ -17,7 +17,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api import app, openapi, pages
-from api.contract import EXAMPLES, FORM, JSON, ROUTES, Route
+from api.contract import FORM, JSON, ROUTES, Route
 from api.vocabulary import CODES, HEADERS
 from infra.settings import Settings
 from models.cards.card import catalogue
@@ -109,7 +109,7 @@ def test_it_is_made_once():
 
 
 def test_a_start_does_not_wait_for_it():
-    program = "import sys, api.app; sys.exit(bool({'api.contract', 'api.openapi', 'api.pages', 'api.vocabulary'} & sys.modules.keys()))"
+    program = "import sys, api.app; sys.exit(bool({'api.contract', 'api.examples', 'api.openapi', 'api.pages', 'api.vocabulary'} & sys.modules.keys()))"
     assert subprocess.run((sys.executable, "-c", program), cwd=ROOT, timeout=60, check=False).returncode == 0
 
 

@@ -348,12 +348,16 @@ def test_a_request_with_a_key_is_made_once(tram: Stack, client):
     key = {"Idempotency-Key": made(client).id}
 
     def post(path, body):
-        return tram.http.post(path, json=body, headers=key)
+        return tram.http.post(path, json=body, headers=key)  # the key of the moment
 
     first, second = post("/v1/evals", body), post("/v1/evals", body)
     assert (first.status_code, first.json()["id"]) == (201, second.json()["id"])
     assert second.headers["idempotent-replayed"] == "true"
     assert post("/v1/evals", body | {"name": "other"}).status_code == 422
+    key = {"Idempotency-Key": first.json()["id"]}
+    path, asked = f"/v1/evals/{first.json()['id']}/runs", {"data_source": {"type": "jsonl", "source": inline(ROWS)}}
+    assert post(path, asked).json()["id"] == post(path, asked).json()["id"]
+    assert len(tram.listed(path)) == 1
 
 
 def test_what_belongs_to_another_is_not_there(tram: Stack, client):
@@ -373,7 +377,8 @@ def test_a_judge_on_the_real_engine_says_nothing_but_a_label(stack: Stack):
     """Whatever a toy model thinks of an answer: its grammar holds it."""
     shown = [{"role": "user", "content": "Is this right? {{item.ask}} {{sample.output_text}}"}]
     label = {"type": "label_model", "name": "label", "model": "tram-demo", "input": shown, "labels": ["yes", "no"]}
-    rows = [{"item": {"ask": f"What is {n} times 7?", "wanted": f"{n} times 7 is {n * 7}."}} for n in (6, 7)]
+    known = {"What is 6 times 7?": "42", "What is the capital of France?": "Paris"}
+    rows = [{"item": {"ask": question, "wanted": wanted}} for question, wanted in known.items()]
     with openai.OpenAI(base_url=f"{stack.url}/v1", api_key=stack.key, max_retries=0) as client:
         created = made(client, RIGHT, label | {"passing_labels": ["yes"]})
         asked = {"type": "template", "template": [{"role": "user", "content": "{{item.ask}}"}]}

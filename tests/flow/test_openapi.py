@@ -21,7 +21,8 @@ from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from api.contract import EXAMPLES, ROUTES
+from api.contract import ROUTES
+from api.examples import EXAMPLES
 from models.wire.evals import RunRequest
 from models.wire.shapes.evals import EvalBody
 from tests.flow.hooks import Hooks
@@ -162,6 +163,9 @@ def informed(stack: Stack, name: str, case: Any, known: dict[str, str]) -> None:
         there["account_id"] = stack.http.post("/v1/sub-accounts", json={"name": "Another"}).json()["id"]
     if known and name.startswith("DELETE /v1/evals"):
         there |= graded(stack)
+    if known and name == "DELETE /v1/conversations/{conversation_id}":
+        made = stack.http.post("/v1/conversations", json={}).raise_for_status().json()
+        there["conversation_id"] = made["id"]
     if known and name == "DELETE /v1/files/{file_id}":
         form = {"files": {"file": ("a", b"x")}, "data": {"purpose": "evals"}}
         there["file_id"] = stack.http.post("/v1/files", **form).json()["id"]
