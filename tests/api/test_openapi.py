@@ -18,6 +18,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api import app, openapi, pages
 from api.contract import FORM, JSON, ROUTES, Route
+from api.examples import EXAMPLES
 from api.vocabulary import CODES, HEADERS
 from infra.settings import Settings
 from models.cards.card import catalogue
