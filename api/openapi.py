@@ -15,7 +15,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from api.contract import ANY, EVENTS, EXAMPLES, JSON, ROUTES, STREAM, Route, Shape
+from api.contract import ANY, EVENTS, JSON, ROUTES, STREAM, Route, Shape
+from api.examples import EXAMPLES
 from api.vocabulary import ADVICE, CODES, EVENT_HEADERS, EVERYWHERE, HEADERS, QUERY, SELDOM, TAKEN
 from models.wire.errors import TABLE
 from models.wire.shapes.chat import Error
