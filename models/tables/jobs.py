@@ -72,6 +72,8 @@ class Job(Base):
     prompt_tokens: Mapped[int] = mapped_column(Integer, default=0)
     completion_tokens: Mapped[int] = mapped_column(Integer, default=0)
     cached_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    environment: Mapped[str | None] = mapped_column(String(36))
+    """Digest of what made the answer, see `models.environments`."""
     conversation_id: Mapped[str | None] = mapped_column(String(32), index=True)
     replay_id: Mapped[str | None] = mapped_column(String(32), index=True)
     source_job_id: Mapped[str | None] = mapped_column(String(32))
