@@ -154,6 +154,15 @@ ROUTES: dict[str, Route] = {
         gives=("x-queue-wait-ms",),
         query=("last_event_id",),
     ),
+    "GET /v1/jobs/{job_id}/replay": Route(
+        "Jobs",
+        STREAM,
+        None,
+        (404, 409),
+        streams=(ChatCompletionChunk, JobEnd),
+        takes=("last-event-id",),
+        gives=("x-queue-wait-ms",),
+    ),
     "GET /v1/conversations": Route("Conversations", Conversation, page=True),
     "GET /v1/conversations/{conversation_id}": Route("Conversations", WholeConversation, None, (404,)),
     "POST /v1/replays": Route(
