@@ -13,17 +13,19 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from api.admission import admit, give_back
-from api.deps import State, now_ms
-from api.intake import holds_the_line, prepare
+from api.deps import State
+from api.middleware import add_headers
+from infra.admission import admit, give_back
 from infra.broker import TaskName, depth
+from infra.clock import now_ms
 from infra.redis import FAULTS
 from infra.telemetry import JOBS_ACCEPTED
 from models import idempotency, ids, jobs
 from models.accounts import Caller
 from models.errors import InvalidRequest, KeyReused
-from models.jobs import NewJob
+from models.handover import NewJob
 from models.placement import queues_of
+from models.requests import holds_the_line
 from models.tables.jobs import Door
 
 _AHEAD_S = 0.5
@@ -60,7 +62,7 @@ async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door,
     asked = _asked(caller, key, idempotency.digest(door, body))
     if asked and (known := await made_before(state, asked)):
         return Accepted(known, again=True)
-    job = await prepare(state, caller, body, door)
+    job = await state.intake.prepare(caller, body, door)
     ahead = None if holds_the_line(door, body) else await jobs_ahead(state, job)
     return await _made(state, caller, [job], asked, ahead)
 
@@ -78,7 +80,7 @@ async def accept_all(
         return Accepted(known, again=True)
     for number, name in enumerate(ids.series("job", len(chats))):
         with _within(f"requests[{number}]"):
-            new.append(replace(await prepare(state, caller, bodies[number], Door.JOB), id=name))
+            new.append(replace(await state.intake.prepare(caller, bodies[number], Door.JOB), id=name))
     return await _made(state, caller, new, asked)
 
 
@@ -112,10 +114,10 @@ async def made_once(
     try:
         made = await state.database.write(verb)
     except KeyReused:
-        await give_back(state, caller, new)
+        await give_back(state.redis, caller, new)
         raise
     if made != own:
-        await give_back(state, caller, new)
+        await give_back(state.redis, caller, new)
     return made
 
 
@@ -123,7 +125,7 @@ async def _made(
     state: State, caller: Caller, new: Sequence[NewJob], asked: Asked | None, ahead: int | None = None
 ) -> Accepted:
     """Admitted, inserted and published, all or none."""
-    new = await admit(state, caller, new)
+    new = await admit(state.database, state.redis, caller, new, add_headers)
     made = await made_once(state, caller, new, new[0].id, _submitting(new, asked))
     if made != new[0].id:
         return Accepted(made, again=True)

@@ -19,7 +19,6 @@ from starlette.routing import Match, Route
 
 from api import errors
 from api.deps import State
-from api.fleet import Fleet
 from api.middleware import RequestId
 from api.routes import (
     accounts,
@@ -39,7 +38,9 @@ from api.routes import (
 from infra import stores
 from infra.engine.server import default_card, device
 from infra.engine.tokenizer import counter_for
+from infra.fleet_view import Fleet
 from infra.images import Images
+from infra.intake import Intake
 from infra.outbound import Outbound
 from infra.settings import Settings
 from infra.telemetry import FleetMetrics, set_up_logging
@@ -94,7 +95,8 @@ async def opened(settings: Settings) -> AsyncIterator[State]:
     # Before the first request: a tokenizer takes longer to load than a caller would like to wait.
     await asyncio.to_thread(counter_for, own_card or spare_card)
     async with stores.opened(**settings.stores) as held, AsyncExitStack() as stack:
-        reader, fleet, outbound = TokenReader(held.redis), Fleet(held.redis), Outbound(settings.webhook_networks)
+        reader, outbound = TokenReader(held.redis), Outbound(settings.webhook_networks)
+        fleet = Fleet(held.redis, own_card, spare_card)
         for part in (reader, fleet, outbound):
             await part.open()
             stack.push_async_callback(part.close)
@@ -109,10 +111,8 @@ async def opened(settings: Settings) -> AsyncIterator[State]:
             writer=held.stream,
             publisher=held.publisher,
             objects=held.objects,
-            images=Images(outbound),
             fleet=fleet,
-            own_card=own_card,
-            spare_card=spare_card,
+            intake=Intake(held.database, fleet, Images(outbound), settings.webhook_networks),
         )
 
 

@@ -4,14 +4,12 @@ import asyncio
 import logging
 from functools import partial
 
-from api.deps import State, now_ms
-from infra.rate_limiter import let_go
-from infra.redis import CANCEL_CHANNEL, FAULTS, NUDGE_CHANNEL
+from api.deps import State
+from infra.cancellation import tell
+from infra.clock import now_ms
 from models import jobs
-from models.errors import Cancelled, TramError
-from models.jobs import Moved
-from models.lifecycle import JobState
-from models.wire.ending import StreamEnd
+from models.errors import TramError
+from models.handover import Moved
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +22,7 @@ async def cancel(state: State, account_id: str, job_id: str) -> Moved | None:
     moved = await state.database.write(verb)
     if moved is None:
         return None
-    await let_go(state.redis, moved.settlement)
-    try:
-        if moved.state is JobState.IN_PROGRESS:
-            await state.redis.publish(CANCEL_CHANNEL, job_id)
-        elif moved.state is JobState.CANCELLED:
-            end = StreamEnd(JobState.CANCELLED, Cancelled("the job was cancelled").as_json())
-            await state.writer.end(*moved.epilogue, end.dump())
-            await state.redis.publish(NUDGE_CHANNEL, b"")
-    except FAULTS:
-        log.warning("Redis is away: the end of %s is told when its row is looked at", job_id)
+    await tell(state.redis, state.writer, moved)
     return moved
 
 

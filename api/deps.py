@@ -13,16 +13,16 @@ import orjson
 from redis.asyncio import Redis
 from starlette.requests import ClientDisconnect, Request
 
-from api.fleet import Fleet
 from infra.broker import Publisher
+from infra.clock import now_ms
 from infra.database import Database
-from infra.images import Images
+from infra.fleet_view import Fleet
+from infra.intake import Intake
 from infra.objects import ObjectStore
 from infra.settings import Settings
 from infra.token_stream import TokenReader, TokenWriter
 from models import accounts
 from models.accounts import Caller
-from models.cards.card import Card
 from models.errors import InvalidRequest, TooLarge, Unauthenticated
 from models.idempotency import LONGEST_KEY
 from models.wire.accounts import TAG
@@ -44,12 +44,8 @@ class State:
     writer: TokenWriter
     publisher: Publisher
     objects: ObjectStore
-    images: Images
     fleet: Fleet
-    own_card: Card | None
-    """TRAM_MODEL's, if it is set: for callers that name no model."""
-    spare_card: Card
-    """For them, where it is not set and nobody has ever served any."""
+    intake: Intake
     _callers: dict[str, tuple[Caller, float]] = field(default_factory=dict)
 
     async def caller(self, key: str) -> Caller:
@@ -64,10 +60,6 @@ class State:
             self._callers.clear()
         self._callers[key] = (caller, time.monotonic() + KEY_CACHE_S)
         return caller
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def state_of(request: Request) -> State:

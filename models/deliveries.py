@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from models import ids
 from models.lifecycle import JobState
+from models.tables.batches import Batch
 from models.tables.jobs import Job
 from models.tables.webhooks import Delivery, DeliveryAttempt, DeliveryState
 from models.webhooks import Verdict, completion_event, next_due, verdict
@@ -35,7 +36,8 @@ class Taken:
     id: str
     account_id: str
     event_id: str
-    job_id: str
+    job_id: str | None
+    batch_id: str | None
     type: str
     url: str
     attempts: int
@@ -57,21 +59,31 @@ class Outcome:
 
 def announce(session: Session, job: Row[Any], state: JobState, now_ms: int) -> None:
     """Called with the step into an end state, inside its transaction."""
-    if job.webhook_url is None:
-        return
+    if job.webhook_url is not None:
+        _announce(session, job, completion_event(state), now_ms, job_id=job.id)
+
+
+def announce_batch(session: Session, batch: Batch, event: str, now_ms: int) -> None:
+    """The same for a batch; `event` is the event's type."""
+    if batch.webhook_url is not None:
+        _announce(session, batch, event, now_ms, batch_id=batch.id)
+
+
+def _announce(session: Session, ended: Any, event: str, now_ms: int, **subject: str) -> None:
     row = {
         "id": ids.new("dlv"),
-        "account_id": job.account_id,
+        "account_id": ended.account_id,
         "event_id": ids.new("evt"),
-        "job_id": job.id,
-        "type": completion_event(state),
-        "url": job.webhook_url,
+        "job_id": None,
+        "batch_id": None,
+        "type": event,
+        "url": ended.webhook_url,
         "state": DeliveryState.PENDING,
         "attempts": 0,
         "due_ms": now_ms,
         "created_ms": now_ms,
     }
-    session.execute(_DELIVERIES.insert(), [row])
+    session.execute(_DELIVERIES.insert(), [row | subject])
 
 
 _DELIVERIES = cast("Table", Delivery.__table__)

@@ -15,7 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from models.errors import KeyReused
-from models.jobs import NewJob, submit
+from models.handover import NewJob
+from models.jobs import submit
 from models.replays import NewReplay, start
 from models.tables.jobs import IdempotencyKey
 

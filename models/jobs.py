@@ -7,7 +7,6 @@ run again after a rollback (`infra.database` batches them), so they touch nothin
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -17,11 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from models.deliveries import announce
+from models.handover import Claimed, Ending, Moved, NewJob, Renewed
 from models.lifecycle import FINAL, TRANSITIONS, JobState
-from models.limits import Settlement, cost_micros, settlement
+from models.limits import cost_micros, settlement
 from models.tables.base import Milliseconds
 from models.tables.jobs import Door, Job
-from models.transcripts import JOB_FACTS, Spoken, record
+from models.transcripts import JOB_FACTS, record
 from models.usage import charge
 
 log = logging.getLogger(__name__)
@@ -34,97 +34,6 @@ FORGET_MS = 3_600_000
 """How long the answer of a job with `store: false` can be fetched, if no webhook takes it earlier."""
 PUBLISH_DOUBT_MS = 10_000
 """After this long in the queue, `upkeep` asks whether the broker still holds the message."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    id: str
-    account_id: str
-    door: Door
-    model: str
-    card: str
-    queue: str
-    created_ms: int
-    parameters: dict[str, Any]
-    messages: list[dict[str, Any]]
-    chain: list[str]
-    store: bool = True
-    meta: dict[str, str] = field(default_factory=dict)
-    webhook_url: str | None = None
-    deadline_ms: int | None = None
-    conversation_id: str | None = None
-    replay_id: str | None = None
-    source_job_id: str | None = None
-    parent_id: str | None = None
-    tag: str | None = None
-    held_micros: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """All a worker needs to run one attempt."""
-
-    id: str
-    account_id: str
-    parent_id: str | None
-    attempt: int
-    model: str
-    card: str
-    held_micros: int | None
-    door: Door
-    created_ms: int
-    started_ms: int
-    deadline_ms: int | None
-    store: bool
-    webhook_url: str | None
-    parameters: dict[str, Any]
-    messages: list[dict[str, Any]]
-
-    @property
-    def waited_ms(self) -> int:
-        return max(0, self.started_ms - self.created_ms)  # by the clocks of two hosts
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an attempt ended; `result` is the packed answer's document, or `result_key` where it lies."""
-
-    state: JobState
-    at_ms: int
-    error: dict[str, Any] | None = None
-    result: dict[str, Any] | None = None
-    result_key: str | None = None
-    answers: Sequence[Spoken] = ()
-    first_token_ms: int | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    environment: str | None = None
-    """Digest of what made the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    id: str
-    attempt: int
-    cancel_requested: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A job that changed hands: where its message goes, or how it ended."""
-
-    id: str
-    attempt: int
-    queue: str
-    state: JobState
-    settlement: Settlement | None = None
-    """What its end lets go of."""
-
-    @property
-    def epilogue(self) -> tuple[str, int, int]:
-        """Job, attempt and number of an end that no attempt has written: behind all that any attempt may have."""
-        return self.id, self.attempt + 1, 1
 
 
 def submit(session: Session, jobs: Iterable[NewJob]) -> None:
@@ -287,7 +196,7 @@ _CLAIM = (
     .values(lease_until_ms=bindparam("lease_ms"), started_ms=func.coalesce(_C.started_ms, _NOW))
     .returning(*(_C[name] for name in Claimed.__slots__))
 )
-_OWN_FACTS = ("attempt", "queue", "state", "store", "door", "webhook_url", "parameters")
+_OWN_FACTS = ("attempt", "queue", "state", "store", "webhook_url", "parameters")
 _FACTS = (*JOB_FACTS, *_OWN_FACTS, "model", "card", "parent_id", "tag", "held_micros")
 _LOCKED = select(*(_C[name] for name in _FACTS)).where(_C.id == bindparam("job_id")).with_for_update()
 _KEPT = tuple(name for name in Ending.__slots__ if name not in {"at_ms", "answers"})

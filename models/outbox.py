@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from sqlalchemy import case, func, literal, select, update
 from sqlalchemy.orm import Session
 
-from models.jobs import PUBLISH_DOUBT_MS, Moved
+from models.handover import Moved
+from models.jobs import PUBLISH_DOUBT_MS
 from models.lifecycle import JobState
 from models.tables.base import Milliseconds
 from models.tables.jobs import Job

@@ -8,7 +8,8 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from models import transcripts
-from models.jobs import NewJob, submit
+from models.handover import NewJob
+from models.jobs import submit
 from models.tables.jobs import Job
 from models.tables.replays import Replay
 from models.tables.transcripts import Turn
@@ -61,7 +62,7 @@ def find(session: Session, account_id: str, replay_id: str) -> Replay | None:
 
 def pairs(session: Session, replay_id: str) -> list[Pair]:
     # In the order of the recorded turns: those that ask again were made at once, so their own ids tell none.
-    rows = select(Job).where(Job.replay_id == replay_id).order_by(Job.source_job_id, Job.id)
+    rows = select(Job).where(Job.batch_id == replay_id).order_by(Job.source_job_id, Job.id)
     again = session.scalars(rows).all()
     names = [job.source_job_id for job in again if job.source_job_id]
     sources = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(names)))}

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from models import ids
 from models.prefix import link, text_of
 from models.tables.access import Account
-from models.tables.jobs import Job
+from models.tables.jobs import Door, Job
 from models.tables.transcripts import Answer, Conversation, Message, Turn
 
 TITLE_CHARACTERS = 80
@@ -40,7 +40,7 @@ JOB_FACTS = (
     "created_ms",
     "conversation_id",
     "source_job_id",
-    "replay_id",
+    "door",
 )
 """What `record` reads of a job's row."""
 
@@ -62,7 +62,7 @@ def record(session: Session, job: Row[Any], answers: Sequence[Spoken], now_ms: i
         "conversation_id": conversation_id,
         "prompt": job.chain[-1],
         "parent_job_id": job.source_job_id or (parent.job_id if parent else None),
-        "replay": job.replay_id is not None,
+        "replay": job.door is Door.REPLAY,
         "created_ms": job.created_ms,
     }
     session.execute(_TURNS.insert(), [turn])

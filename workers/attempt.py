@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from infra.clock import now_ms
 from infra.engine.tool_calls import reader_for
 from infra.token_stream import NOTHING, Counts, Entry, Fenced, take_over
 from models.errors import Cancelled, EngineBusy, EngineError, EngineLost, Expired, Interrupted, TramError, Unavailable
-from models.jobs import Claimed
+from models.handover import Claimed
 from models.lifecycle import JobState
 from models.wire.chat import engine_parameters
 from models.wire.stream import Answer, clean, usage_of
 from workers.continuation import Begun, input_ids
-from workers.node import Node, Stop, now_ms
+from workers.node import Node, Stop
 from workers.relay import Relay
 
 _BUSY_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0)  # the engine's own queue is full; the last is repeated

@@ -13,7 +13,7 @@ from typing import Any
 
 from infra.engine.client import EngineClient
 from infra.token_stream import Counts
-from models.jobs import Claimed
+from models.handover import Claimed
 
 log = logging.getLogger(__name__)
 

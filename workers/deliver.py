@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
+from infra.clock import now_ms
 from infra.database import Database
 from infra.objects import ObjectStore
 from infra.outbound import Outbound, Unreachable
@@ -22,10 +23,11 @@ from models import accounts, deliveries
 from models.deliveries import Outcome, Taken
 from models.errors import NotFound, Unavailable
 from models.packing import unpack
+from models.tables.batches import Batch
 from models.tables.jobs import Job
 from models.webhooks import event_body, sign
 from models.wire.jobs import job_view
-from workers.node import now_ms
+from models.wire.progress import progress_view
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +103,8 @@ class Deliverer:
         await self.database.write(settle)
 
     async def _attempt(self, taken: Taken) -> Outcome:
-        job, secrets = await self.database.read(partial(_facts, taken=taken))
-        body = await self._body(taken, job)
+        ended, secrets = await self.database.read(partial(_facts, taken=taken))
+        body = self._batch_body(taken, ended) if isinstance(ended, Batch) else await self._body(taken, ended)
         started = now_ms()
         # AIGateway's verifier reads one signature only: during a rotation each secret has its turn to be that one.
         order = secrets if taken.attempts % 2 else secrets[::-1]
@@ -124,6 +126,10 @@ class Deliverer:
         at = datetime.fromtimestamp(taken.created_ms / 1000, UTC)
         return event_body(taken.event_id, taken.type, at, data, result_url=f"{self.public_url}/v1/jobs/{job.id}")
 
+    def _batch_body(self, taken: Taken, batch: Batch) -> bytes:
+        at = datetime.fromtimestamp(taken.created_ms / 1000, UTC)
+        return event_body(taken.event_id, taken.type, at, progress_view(batch), result_url="")
+
     async def _result(self, job: Job) -> "dict[str, object] | None":
         if job.result_key is None:
             return job.result
@@ -135,8 +141,10 @@ class Deliverer:
         return found
 
 
-def _facts(session: Session, taken: Taken) -> tuple[Job, list[str]]:
+def _facts(session: Session, taken: Taken) -> tuple[Job | Batch, list[str]]:
     secrets = accounts.signing_secrets(session, taken.account_id, now_ms())
+    if taken.batch_id is not None:
+        return session.get_one(Batch, taken.batch_id), secrets
     return session.get_one(Job, taken.job_id), secrets
 
 

@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any
 
 from infra.broker import TaskName
+from infra.clock import now_ms
 from infra.rate_limiter import let_go
 from infra.token_stream import Fenced
 from models import environments, jobs
 from models.errors import EngineLost, TramError, Unavailable
-from models.jobs import Claimed, Ending, Moved
+from models.handover import Claimed, Ending, Moved
 from models.lifecycle import JobState
 from models.limits import settlement
 from models.packing import pack
@@ -27,7 +28,7 @@ from models.wire.ending import StreamEnd
 from models.wire.functions import as_function_answer, as_recorded, asked_for
 from models.wire.stream import completion
 from workers.attempt import Attempt, Outcome, engine_failure
-from workers.node import Node, now_ms
+from workers.node import Node
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ fleet that this worker is there.  Losing the second costs seconds, losing the fi
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from infra.broker import Publisher
+from infra.clock import now_ms
 from infra.database import Database
 from infra.engine.client import EngineClient
 from infra.fleet import Totals
@@ -47,10 +47,6 @@ class Stop(StrEnum):
     """The lease is somebody else's: nothing may be written any more."""
     STUCK = "stuck"
     """The engine makes no tokens: another may."""
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @dataclass

@@ -9,13 +9,13 @@ from typing import Any
 
 import orjson
 
+from infra.clock import now_ms
 from infra.token_stream import NOTHING, Counts, Entry, TokenWriter
-from models.jobs import Claimed
+from models.handover import Claimed
 from models.wire.chat import tier_of
 from models.wire.ending import StreamEnd
 from models.wire.functions import as_function_chunk, as_tool_chunk, asked_for
 from models.wire.stream import RESTART, Frame
-from workers.node import now_ms
 
 
 class Relay:

@@ -19,7 +19,12 @@ from redis.asyncio import Redis
 
 from infra import redis, stores
 from infra.broker import Publisher, TaskName, depth
+from infra.clock import now_ms
 from infra.database import Database
+from infra.engine.server import default_card, device
+from infra.fleet_view import Fleet
+from infra.images import Images
+from infra.intake import Intake
 from infra.objects import ObjectStore
 from infra.outbound import Outbound
 from infra.rate_limiter import let_go
@@ -27,12 +32,14 @@ from infra.settings import Settings
 from infra.telemetry import set_up_logging
 from infra.token_stream import TokenWriter
 from models import idempotency, jobs, outbox, usage
+from models.cards.card import named
 from models.errors import EngineLost, Expired, TramError
-from models.jobs import Moved
+from models.handover import Moved
 from models.lifecycle import JobState
+from models.tables.batches import BatchKind
 from models.wire.ending import StreamEnd
+from workers.batch import Feeder, Kind
 from workers.deliver import Deliverer
-from workers.node import now_ms
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +56,7 @@ class Upkeep:
     objects: ObjectStore
     publisher: Publisher
     deliverer: Deliverer
+    feeder: Feeder
     _just_started: bool = True
     _due: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -106,6 +114,10 @@ class Upkeep:
     async def deliver(self) -> None:
         await self.deliverer.round()
 
+    async def feed(self) -> None:
+        """Batches, replays and evals go on."""
+        await self.feeder.round()
+
     def nudge(self) -> None:
         self._due.set()
 
@@ -129,12 +141,15 @@ class Upkeep:
             self.nudge()
 
 
+KINDS: dict[BatchKind, Kind] = {}
+
 Sweep = Callable[[Upkeep], Awaitable[None]]
 
 SWEEPS: tuple[tuple[Sweep, float], ...] = (
     (Upkeep.reclaim, 1.0),  # a lease of 12 s and this: a lost job runs again within 15 s
     (Upkeep.expire, 1.0),
     (Upkeep.republish, 1.0),
+    (Upkeep.feed, 0.5),
     (Upkeep.forget, 10.0),
     (Upkeep.fold, 10.0),
     (Upkeep.show, 5.0),
@@ -162,7 +177,21 @@ async def opened(settings: Settings) -> AsyncIterator[Upkeep]:
         stack.push_async_callback(outbound.close)
         deliverer = Deliverer(held.database, held.objects, outbound, settings.url)
         stack.push_async_callback(deliverer.close)
-        yield Upkeep(held.database, held.redis, held.stream, held.objects, held.publisher, deliverer)
+        fleet = Fleet(held.redis, named(settings.model) if settings.model else None, default_card(device()))
+        await fleet.open()
+        stack.push_async_callback(fleet.close)
+        feeder = Feeder(
+            name=f"{socket.gethostname()}-{secrets.token_hex(4)}",
+            database=held.database,
+            redis=held.redis,
+            stream=held.stream,
+            objects=held.objects,
+            publisher=held.publisher,
+            intake=Intake(held.database, fleet, Images(outbound), settings.webhook_networks),
+            kinds=KINDS,
+        )
+        stack.push_async_callback(feeder.close)
+        yield Upkeep(held.database, held.redis, held.stream, held.objects, held.publisher, deliverer, feeder)
 
 
 async def _sweeping(upkeep: Upkeep, sweep: Sweep, every_s: float) -> None:

@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.answers import json_response, page_of
-from api.deps import body_of, caller_of, now_ms, state_of
+from api.deps import body_of, caller_of, state_of
+from infra.clock import now_ms
 from models import sub_accounts, usage
 from models.accounts import Caller
 from models.errors import NotFound, PermissionDenied

@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from api.answers import json_response, metadata_filters, page_of, window_ascending
 from api.cancel import cancel
-from api.deps import State, body_of, caller_of, now_ms, state_of
+from api.deps import State, body_of, caller_of, state_of
 from api.lines import EventStream, chat_closing, entries, only
 from api.records import job_of, result_of, stream_of
+from infra.clock import now_ms
 from infra.token_stream import START, EventId
 from models import transcripts
 from models.accounts import Caller

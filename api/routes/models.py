@@ -8,7 +8,6 @@ from starlette.responses import Response
 
 from api.answers import json_response
 from api.deps import State, caller_of, state_of
-from api.served import known
 from models.cards.card import Card
 from models.errors import NotFound
 
@@ -30,7 +29,7 @@ async def retrieve_model(request: Request, name: str) -> Response:
     await caller_of(request)
     state = state_of(request)
     await state.fleet.refresh()
-    card = known(state, name)
+    card = state.fleet.known(name)
     if card is None:
         raise NotFound(f"the model {name!r} does not exist", param="model", code="model_not_found")
     return json_response(_view(state, card))

@@ -8,20 +8,22 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.acceptance import Accepted, Asked, headers_of, jobs_ahead, made_before, made_once, publish
-from api.admission import admit
 from api.answers import json_response, page_of, window
-from api.deps import State, body_of, caller_of, key_of, now_ms, state_of
-from api.intake import Lineage, prepare
+from api.deps import State, body_of, caller_of, key_of, state_of
+from api.middleware import add_headers
+from infra.admission import admit
+from infra.clock import now_ms
 from models import ids, replays
 from models.accounts import Caller
 from models.errors import Conflict, InvalidRequest, NotFound
+from models.handover import NewJob
 from models.idempotency import digest, start_once
-from models.jobs import NewJob
 from models.lifecycle import FINAL
 from models.listings import Window, page
 from models.placement import Tier
 from models.replay import request_again
 from models.replays import NewReplay, Recorded
+from models.requests import Lineage
 from models.tables.jobs import Door
 from models.tables.replays import Replay
 from models.wire.problems import validated
@@ -40,7 +42,7 @@ async def create_replay(request: Request) -> Response:
     wanted = validated(ReplayRequest, body)
     turns = await _recorded(state, caller, wanted)
     replay_id = ids.new("rpl")
-    jobs = [await prepare(state, caller, *_again(turn, wanted, replay_id)) for turn in turns]
+    jobs = [await state.intake.prepare(caller, *_again(turn, wanted, replay_id)) for turn in turns]
     new = NewReplay(
         id=replay_id,
         account_id=caller.account_id,
@@ -52,7 +54,7 @@ async def create_replay(request: Request) -> Response:
         created_ms=now_ms(),
     )
     ahead = await jobs_ahead(state, jobs[0])
-    jobs = await admit(state, caller, jobs)
+    jobs = await admit(state.database, state.redis, caller, jobs, add_headers)
     made = await made_once(state, caller, jobs, replay_id, partial(_start, replay=new, jobs=jobs, asked=asked))
     if made != replay_id:
         return await _accepted(state, caller, Accepted(made, again=True))

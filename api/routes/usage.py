@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.answers import json_response
-from api.deps import caller_of, now_ms, state_of
+from api.deps import caller_of, state_of
+from infra.clock import now_ms
 from models import usage
 from models.errors import PermissionDenied
 from models.limits import month_of

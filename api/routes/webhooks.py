@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.answers import json_response, page_of, window
-from api.deps import caller_of, now_ms, state_of
+from api.deps import caller_of, state_of
+from infra.clock import now_ms
 from models import accounts, deliveries
 from models.errors import NotFound
 from models.listings import Window, page
@@ -74,6 +75,7 @@ def _delivery(row: Delivery, tried: list[DeliveryAttempt]) -> dict[str, Any]:
         "object": "webhook.delivery",
         "event_id": row.event_id,
         "type": row.type,
+        "batch_id": row.batch_id,
         "job_id": row.job_id,
         "url": row.url,
         "state": row.state,

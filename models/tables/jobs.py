@@ -22,8 +22,12 @@ class Door(StrEnum):
     """`/v1/chat/completions`: somebody holds the line; who hangs up cancels."""
     JOB = "job"
     """`/v1/jobs`: runs on whoever listens."""
+    BATCH = "batch"
+    """`/v1/batches`: a row of somebody's file."""
     REPLAY = "replay"
     """`/v1/replays`: a recorded turn, asked again."""
+    EVAL = "eval"
+    """`/v1/evals`: a sample to be graded, or a question to the one who grades it."""
 
 
 class Job(Base):
@@ -75,7 +79,8 @@ class Job(Base):
     environment: Mapped[str | None] = mapped_column(String(36))
     """Digest of what made the answer, see `models.environments`."""
     conversation_id: Mapped[str | None] = mapped_column(String(32), index=True)
-    replay_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    batch_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    """What it is a row of, if anything (`models.tables.batches`)."""
     source_job_id: Mapped[str | None] = mapped_column(String(32))
     parent_id: Mapped[str | None] = mapped_column(String(32))
     """The account above its own, which pays with it."""

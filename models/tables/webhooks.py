@@ -25,8 +25,10 @@ class Delivery(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     event_id: Mapped[str] = mapped_column(String(32), unique=True)
-    """One a job's end state; the receiver's key to drop repeats."""
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    """One an end state; the receiver's key to drop repeats."""
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    batch_id: Mapped[str | None] = mapped_column(String(40))
+    """Of what ended: one of the two."""
     type: Mapped[str] = mapped_column(String(60))
     url: Mapped[str] = mapped_column(String(2048))
     state: Mapped[DeliveryState] = mapped_column(words(DeliveryState), default=DeliveryState.PENDING)

@@ -27,7 +27,7 @@ def turn_view(
         "object": "conversation.turn",
         "parent_id": turn.parent_job_id,
         "replay": turn.replay,
-        "replay_id": job.replay_id,
+        "replay_id": job.batch_id if turn.replay else None,
         "state": job.state,
         "model": job.model,
         "created_at": turn.created_ms // 1000,

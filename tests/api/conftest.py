@@ -14,7 +14,6 @@ import pytest
 from api.stack import api_command
 from infra.database import Database
 from infra.ports import free_port
-from infra.redis_server import find_server
 from infra.schema import migrate
 from infra.settings import Settings
 from models import accounts
@@ -51,14 +50,6 @@ def api_postgres(redis_url: str, postgres_server: str, tmp_path_factory: pytest.
     folder = tmp_path_factory.mktemp("api-postgres")
     with blank_postgres(postgres_server) as url, _serving(folder, url, redis_url) as served:
         yield served
-
-
-@pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    socket = tmp_path_factory.mktemp("redis") / "socket"
-    options = ("--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no")
-    with _process(find_server(), *options, output=subprocess.DEVNULL):
-        yield f"unix://{socket}"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from infra.database import connect
 from models import ids, jobs
 from models.accounts import create_account
-from models.jobs import Claimed, Ending, NewJob
+from models.handover import Claimed, Ending, NewJob
 from models.lifecycle import JobState
 from models.prefix import chain
 from models.tables.access import Account

@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 
 from models import deletions, jobs, replays, transcripts
 from models.accounts import create_account
-from models.jobs import LEASE_MS, MAX_ATTEMPTS, Ending
+from models.handover import Ending
+from models.jobs import LEASE_MS, MAX_ATTEMPTS
 from models.lifecycle import FINAL, JobState
 from models.tables.jobs import Job
 from models.tables.transcripts import Answer, Conversation, Message, Turn
@@ -136,7 +137,7 @@ def test_a_job_whose_conversation_is_deleted_meanwhile_still_ends(session, accou
     """A replay that runs while its source is deleted; a job that could not end would hold up the sweep for all others."""
     source = asked(session, account, HISTORY[:1], "b")
     home = row(session, source).conversation_id
-    job = running(session, account, HISTORY[:1], conversation_id=home, source_job_id=source, replay_id="rpl_1")
+    job = running(session, account, HISTORY[:1], conversation_id=home, source_job_id=source, batch_id="rpl_1")
     delete(session, source)
     assert session.get(Conversation, home) is None
     if how == "finish":
@@ -155,7 +156,7 @@ def test_a_job_whose_conversation_is_deleted_meanwhile_still_ends(session, accou
 
 def test_a_replay_whose_source_is_deleted_shows_the_turns_that_are_left(session, account):
     source = asked(session, account, HISTORY[:1], "b")
-    again = new_job(session, account, HISTORY[:1], replay_id="rpl_1", source_job_id=source)
+    again = new_job(session, account, HISTORY[:1], batch_id="rpl_1", source_job_id=source)
     jobs.submit(session, [again])
     claimed(session, again.id)
     jobs.finish(session, again.id, 1, Ending(JobState.COMPLETED, NOW))

@@ -7,7 +7,8 @@ from sqlalchemy.exc import IntegrityError
 from models import deliveries, jobs
 from models.accounts import create_account
 from models.deliveries import SEND_LEASE_MS, Due, Outcome
-from models.jobs import FORGET_MS, Ending
+from models.handover import Ending
+from models.jobs import FORGET_MS
 from models.lifecycle import JobState
 from models.tables.webhooks import Delivery, DeliveryAttempt, DeliveryState
 from models.webhooks import SCHEDULE_S

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from models import jobs
 from models.accounts import create_account
-from models.jobs import LEASE_MS, MAX_ATTEMPTS, Ending
+from models.handover import Ending
+from models.jobs import LEASE_MS, MAX_ATTEMPTS
 from models.lifecycle import FINAL, TRANSITIONS, JobState
 from models.tables.jobs import Job
 from models.tables.transcripts import Turn

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from models import accounts, jobs
 from models.accounts import create_account
-from models.jobs import LEASE_MS, Ending
+from models.handover import Ending
+from models.jobs import LEASE_MS
 from models.lifecycle import FINAL, JobState
 from models.tables.jobs import Job
 from models.tables.transcripts import Message, Turn

@@ -4,7 +4,7 @@ import pytest
 
 from models import jobs, replays
 from models.accounts import create_account
-from models.jobs import Ending
+from models.handover import Ending
 from models.lifecycle import JobState
 from models.replay import Verdict
 from models.replays import TURNS_MOST, NewReplay
@@ -41,7 +41,7 @@ def again(session, account, sources, name="rpl_1"):
             [said("a")],
             id=f"job_{100 - number:026}",
             door=Door.REPLAY,
-            replay_id=name,
+            batch_id=name,
             source_job_id=source,
             conversation_id=home(session, source),
         )

@@ -7,7 +7,7 @@ from sqlalchemy import event, func, select
 
 from models import jobs, transcripts
 from models.accounts import create_account
-from models.jobs import Ending
+from models.handover import Ending
 from models.lifecycle import FINAL, JobState
 from models.packing import pack
 from models.prefix import chain
@@ -156,7 +156,7 @@ def test_a_replay_is_a_branch_that_takes_nothing_over(session, account):
         [said("hello")],
         "hi",
         door=Door.REPLAY,
-        replay_id="rpl_1",
+        batch_id="rpl_1",
         source_job_id=source,
         conversation_id=home,
     )
@@ -172,7 +172,7 @@ def test_what_only_a_replay_has_answered_can_be_continued_all_the_same(session, 
     source = asked(session, account, [said("hello")], "hi")
     home = conversation_of(session, source)
     replay = asked(
-        session, account, [said("hello")], "hey", replay_id="rpl_1", source_job_id=source, conversation_id=home
+        session, account, [said("hello")], "hey", batch_id="rpl_1", source_job_id=source, conversation_id=home
     )
     following = asked(session, account, [said("hello"), reply("hey"), said("more")], "ok")
     assert turn(session, following).parent_job_id == replay

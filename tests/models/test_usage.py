@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 
 from models import jobs, sub_accounts, usage
 from models.accounts import create_account
-from models.jobs import LEASE_MS, MAX_ATTEMPTS, Ending
+from models.handover import Ending
+from models.jobs import LEASE_MS, MAX_ATTEMPTS
 from models.lifecycle import FINAL, JobState
 from models.limits import month_of
 from models.tables.jobs import Job

@@ -1,4 +1,4 @@
-"""Both databases for whoever asks: `database_url`, `database`, `session`, `blank_url` run a test on SQLite and on Postgres.
+"""Both databases for whoever asks: `database_url`, `database`, `session`, `blank_url` run a test on SQLite and on Postgres; and a Redis.
 
 One Postgres a run, started when the first test asks: xdist's workers each hold an end of a pipe to it, and it goes when the last
 lets go or dies.  In it, and in SQLite, every worker has one migrated database, which is emptied after tests that commit.
@@ -20,6 +20,7 @@ from sqlalchemy import Engine, create_engine, delete, make_url, text
 from sqlalchemy.orm import Session
 
 from infra.database import Database, connect
+from infra.redis_server import find_server
 from infra.schema import migrate
 from models.tables.base import Base
 from tests.plugins import postgres
@@ -79,6 +80,17 @@ def database(database_url: str) -> Iterator[Database]:
     opened.open()
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One Redis for all tests of a worker that ask for no other."""
+    socket = tmp_path_factory.mktemp("redis") / "socket"
+    options = ("--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no")
+    with subprocess.Popen([find_server(), *options], stdout=subprocess.DEVNULL) as server:
+        yield f"unix://{socket}"
+        server.terminate()
+        server.wait(END_S)
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,17 @@ def upgrade() -> None:
         sa.Column("account_id", sa.String(length=32), nullable=False),
         sa.Column(
             "door",
-            sa.Enum("chat", "job", "replay", name="door", native_enum=False, create_constraint=True, length=20),
+            sa.Enum(
+                "chat",
+                "job",
+                "batch",
+                "replay",
+                "eval",
+                name="door",
+                native_enum=False,
+                create_constraint=True,
+                length=20,
+            ),
             nullable=False,
         ),
         sa.Column("model", sa.String(length=200), nullable=False),
@@ -117,7 +127,7 @@ def upgrade() -> None:
         sa.Column("completion_tokens", sa.Integer(), nullable=False),
         sa.Column("cached_tokens", sa.Integer(), nullable=False),
         sa.Column("conversation_id", sa.String(length=32), nullable=True),
-        sa.Column("replay_id", sa.String(length=32), nullable=True),
+        sa.Column("batch_id", sa.String(length=40), nullable=True),
         sa.Column("source_job_id", sa.String(length=32), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_jobs_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
@@ -154,7 +164,7 @@ def upgrade() -> None:
             sqlite_where=sa.text("state = 'queued'"),
             postgresql_where=sa.text("state = 'queued'"),
         )
-        batch_op.create_index(batch_op.f("ix_jobs_replay_id"), ["replay_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_jobs_batch_id"), ["batch_id"], unique=False)
 
     op.create_table(
         "messages",
@@ -193,7 +203,8 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("account_id", sa.String(length=32), nullable=False),
         sa.Column("event_id", sa.String(length=32), nullable=False),
-        sa.Column("job_id", sa.String(length=32), nullable=False),
+        sa.Column("job_id", sa.String(length=32), nullable=True),
+        sa.Column("batch_id", sa.String(length=40), nullable=True),
         sa.Column("type", sa.String(length=60), nullable=False),
         sa.Column("url", sa.String(length=2048), nullable=False),
         sa.Column(

@@ -22,7 +22,9 @@ class WebhookDelivery(Shape):
     object: Literal["webhook.delivery"]
     event_id: str
     type: str
-    job_id: JobId
+    job_id: JobId | None
+    batch_id: str | None
+    """Of a batch, a replay or an eval's run, where it was not a job that ended."""
     url: str
     state: DeliveryState
     attempts_made: int

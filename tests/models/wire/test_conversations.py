@@ -23,7 +23,7 @@ def test_a_conversation_is_told_with_its_times():
 def test_a_turn_is_told_with_what_it_added_and_every_choice():
     turn = Turn(job_id="job_2", conversation_id="conv_1", parent_job_id="job_1", replay=True, created_ms=NOW)
     job = Job(
-        replay_id="rpl_1", state=JobState.COMPLETED, model="m", prompt_tokens=10, completion_tokens=5, cached_tokens=3
+        batch_id="rpl_1", state=JobState.COMPLETED, model="m", prompt_tokens=10, completion_tokens=5, cached_tokens=3
     )
     question, answers = {"role": "user", "content": "hi"}, [{"role": "assistant", "content": text} for text in "ab"]
     rows = [(Answer(choice=number, finish_reason="stop"), message) for number, message in enumerate(answers)]

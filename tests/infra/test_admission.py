@@ -1,22 +1,20 @@
 """Admission against a real Redis and both databases: what was lost is found again, repeats cost nothing, money is never guessed."""
 
 import asyncio
-from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 
-from api import middleware
-from api.admission import admit, give_back
-from api.deps import now_ms
+from infra import admission
+from infra.clock import now_ms
 from infra.rate_limiter import let_go
 from infra.redis import ACCOUNT, client
 from models import accounts, ids, jobs, sub_accounts, usage
 from models.accounts import Caller
 from models.errors import BudgetExceeded, InsufficientCredits, ModelNotAllowed, RateLimited, Unavailable
-from models.jobs import Ending, NewJob
+from models.handover import Ending, NewJob
 from models.lifecycle import JobState
 from models.limits import month_of
 from models.prefix import chain
@@ -39,20 +37,19 @@ async def redis(redis_url):
 
 @pytest.fixture
 async def state(database, redis):
-    middleware._added.set({})
-    return SimpleNamespace(database=database, redis=redis)
+    return SimpleNamespace(database=database, redis=redis, headers={})
 
 
 @pytest.fixture
 async def replica(database, redis_url):
     """Another API process."""
     connected = client(redis_url)
-    yield SimpleNamespace(database=database, redis=connected)
+    yield SimpleNamespace(database=database, redis=connected, headers={})
     await connected.aclose()
 
 
-def headers():
-    return middleware._added.get()
+async def admit(state, who, jobs):
+    return await admission.admit(state.database, state.redis, who, jobs, state.headers.update)
 
 
 async def caller(state, *, above=None, **limits):
@@ -124,9 +121,11 @@ async def how_many(states, who, count):
 
 async def test_an_account_without_limits_is_not_looked_at(state):
     who = await caller(state)
-    job = await made(SimpleNamespace(database=state.database, redis=None), replace(who, tag="shop"))
+    job = await made(
+        SimpleNamespace(database=state.database, redis=None, headers=state.headers), replace(who, tag="shop")
+    )
     assert (job.held_micros, job.parent_id, job.tag) == (None, None, "shop")
-    assert headers() == {}
+    assert state.headers == {}
 
 
 async def test_a_model_that_is_not_allowed(state):
@@ -215,17 +214,17 @@ async def test_redis_that_has_lost_everything_learns_it_from_the_books(state):
 async def test_a_refusal_says_when_to_come_back_and_how_full_it_is(state):
     who = await caller(state, requests_per_minute=2, tokens_per_minute=100_000)
     await made(state, who)
-    assert headers()["x-ratelimit-limit-requests"] == "2"
-    assert headers()["x-ratelimit-remaining-requests"] == "1"
-    assert headers()["x-ratelimit-reset-requests"] == "30s"
-    assert headers()["x-ratelimit-limit-tokens"] == "100000"
-    assert 98_000 < int(headers()["x-ratelimit-remaining-tokens"]) < 99_000
-    assert headers()["x-ratelimit-reset-tokens"].endswith("ms")
+    assert state.headers["x-ratelimit-limit-requests"] == "2"
+    assert state.headers["x-ratelimit-remaining-requests"] == "1"
+    assert state.headers["x-ratelimit-reset-requests"] == "30s"
+    assert state.headers["x-ratelimit-limit-tokens"] == "100000"
+    assert 98_000 < int(state.headers["x-ratelimit-remaining-tokens"]) < 99_000
+    assert state.headers["x-ratelimit-reset-tokens"].endswith("ms")
     await made(state, who)
     with pytest.raises(RateLimited) as caught:
         await made(state, who)
     assert 0 < caught.value.retry_after_s <= 30
-    assert headers()["x-ratelimit-remaining-requests"] == "0"
+    assert state.headers["x-ratelimit-remaining-requests"] == "0"
 
 
 async def test_no_wait_is_longer_than_clients_would_take_it_for(state):
@@ -240,7 +239,7 @@ async def test_what_is_given_back_can_be_had_again(state):
     who = await caller(state, parallel=1)
     for _ in range(3):
         (job,) = await admit(state, who, [new(who)])
-        await give_back(state, who, [job])
+        await admission.give_back(state.redis, who, [job])
 
 
 async def test_several_are_admitted_together_or_not(state):
@@ -251,29 +250,9 @@ async def test_several_are_admitted_together_or_not(state):
 
 
 async def test_without_redis_rates_are_let_go_and_money_is_not(state, tmp_path):
-    away = SimpleNamespace(database=state.database, redis=client(f"unix://{tmp_path}/none"))
+    away = SimpleNamespace(database=state.database, redis=client(f"unix://{tmp_path}/none"), headers={})
     assert (await made(away, await caller(state, requests_per_minute=1, parallel=1))).held_micros is None
     for limit in ("credit_micros", "total_cap_micros", "month_cap_micros"):
         with pytest.raises(Unavailable):
             await made(away, await caller(state, **{limit: 10**9}))
     await away.redis.aclose()
-
-
-def test_headers_go_with_the_answer_to_their_own_request():
-    sent = []
-
-    async def app(scope, receive, send):
-        middleware.add_headers({"x-own": scope["path"]})
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-
-    async def send(message):
-        sent.append(dict(message["headers"]))
-
-    async def both():
-        layer = middleware.RequestId(app)
-        await asyncio.gather(
-            *(layer({"type": "http", "path": path, "headers": []}, None, send) for path in ("/a", "/b"))
-        )
-
-    copy_context().run(asyncio.run, both())
-    assert sorted(each[b"x-own"] for each in sent) == [b"/a", b"/b"]

@@ -1,8 +1,9 @@
-"""What does this API process know of the workers?  A view, read anew every second beside the requests.
+"""What does this process know of the workers, and which card does a model's name stand for?  A view, read anew every second.
 
 `view` is what every request looks into.  Nobody is refused by an old one: whoever finds no worker there calls `refresh`, which
 returns with a view read after the call.  While Redis is away the last view stands, and when Redis comes back having lost
-everything, it stands until each worker has had the time to announce itself again.
+everything, it stands until each worker has had the time to announce itself again.  Only a name for which nobody is found in the view
+costs a round trip: a worker may have come within the last second.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ from redis.asyncio import Redis
 from infra import fleet
 from infra.fleet import Told, Worker
 from infra.redis import FAULTS
-from models.cards.card import Card, catalogue, resolve
+from models.cards.card import Card, catalogue, resolve, stand_ins
+from models.errors import NotFound, Unavailable
 
 REFRESH_S = 1.0
 BOUND_S = 1.5
@@ -45,8 +47,9 @@ class View:
 
 
 class Fleet:
-    def __init__(self, redis: "Redis") -> None:
-        self._redis = redis
+    def __init__(self, redis: "Redis", own: Card | None = None, spare: Card | None = None) -> None:
+        """For callers that name no model: `own` is the operator's choice, `spare` is for when nobody has ever served any."""
+        self._redis, self._own, self._spare = redis, own, spare
         self.view = view_of((), {})
         self._served: dict[str, Card] = {}
         self._mark: bytes | None = None
@@ -81,6 +84,41 @@ class Fleet:
                 if not self._away:
                     log.warning("Redis is away: what is known of the workers stays as it is: %s", error)
                 self._away = True
+
+    async def card(self, name: str | None) -> Card:
+        """The card of that name, or one that stands in for it while nobody serves it.  Raises NotFound when there is none.
+
+        Where nobody serves either, jobs may wait for it; for who holds the line there is `require_worker`.
+        """
+        if (card := self._chosen(name)) is not None and card.id in self.view.live:
+            return card
+        await self.refresh()
+        if (card := self._chosen(name)) is None:
+            raise NotFound(
+                f"the model {name!r} does not exist; GET /v1/models lists what does",
+                param="model",
+                code="model_not_found",
+            )
+        return card
+
+    def require_worker(self, card: Card) -> None:
+        """Raises Unavailable while no worker serves the card."""
+        if card.id not in self.view.live:
+            raise Unavailable(
+                f"no worker serves {card.id!r} at the moment; try again, or submit a job, which waits for one",
+                param="model",
+                code="no_worker",
+            )
+
+    def known(self, name: str) -> Card | None:
+        """A joined engine's card is in no catalogue, and answers first while it is served."""
+        return self.view.names.get(name) or resolve(name)
+
+    def _chosen(self, name: str | None) -> Card | None:
+        card = (self._own or self.view.first or self._spare) if name is None else self.known(name)
+        if card is None or card.id in self.view.live:
+            return card
+        return next((other for other in stand_ins(name or card.id) if other.id in self.view.live), card)
 
     async def _follow(self) -> None:
         while True:

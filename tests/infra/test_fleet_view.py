@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from api import fleet as views
-from api.fleet import Fleet, view_of
 from infra import fleet
+from infra import fleet_view as views
 from infra import redis as redis_keys
 from infra.fleet import Engine, Worker
+from infra.fleet_view import Fleet, view_of
 from infra.redis import MARK
 from models.cards.card import Card, catalogue
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from api.intake import check_abilities
 from models.cards.card import catalogue
 from models.errors import InvalidRequest
+from models.requests import check_abilities
 
 DEMO = catalogue()["tram-demo"]
 PLAIN = DEMO.model_copy(update={"capabilities": ("streaming",)})

@@ -7,31 +7,40 @@ again; so what a process that died had not let go is found when it matters.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from api.deps import State, now_ms
-from api.middleware import add_headers
+from redis.asyncio import Redis
+
 from infra import rate_limiter
+from infra.clock import now_ms
+from infra.database import Database
 from infra.rate_limiter import Kind, Refused, Stale, Told
 from infra.redis import FAULTS
 from models import usage
 from models.accounts import Caller
 from models.cards.card import catalogue
 from models.errors import BudgetExceeded, InsufficientCredits, ModelNotAllowed, RateLimited, TramError, Unavailable
-from models.jobs import NewJob
+from models.handover import NewJob
 from models.limits import MICROS_PER_USD, RETRY_MOST_S, Demand, Limits, demand, month_of, span
 
 log = logging.getLogger(__name__)
+
+Headers = dict[str, str]
 
 _ROUNDS = 8
 """Readings of the books, or looks at doubted jobs, for one request; each makes progress, or somebody else does."""
 _PER_MINUTE = {Kind.REQUESTS: "requests_per_minute", Kind.TOKENS: "tokens_per_minute"}
 
 
-async def admit(state: State, caller: Caller, jobs: Sequence[NewJob]) -> list[NewJob]:
-    """The jobs as they are to be inserted, all or none.  Raises ModelNotAllowed, RateLimited, what money may say, Unavailable."""
+async def admit(
+    database: Database, redis: "Redis", caller: Caller, jobs: Sequence[NewJob], tell: Callable[[Headers], None]
+) -> list[NewJob]:
+    """The jobs as they are to be inserted, all or none.  Raises ModelNotAllowed, RateLimited, what money may say, Unavailable.
+
+    `tell` hears what OpenAI's headers say of the rates, of a refusal too.
+    """
     _allowed(caller, jobs)
     jobs = [replace(job, parent_id=caller.parent_id, tag=caller.tag) for job in jobs]
     limits = [each for each in caller.limits if each.counted]
@@ -39,24 +48,24 @@ async def admit(state: State, caller: Caller, jobs: Sequence[NewJob]) -> list[Ne
         return jobs
     demands = [demand(job.id, catalogue().get(job.card), job.messages, job.parameters) for job in jobs]
     try:
-        told = await _taken(state, limits, demands)
+        told = await _taken(database, redis, limits, demands)
     except FAULTS as error:
         if any(each.money for each in limits):
             raise Unavailable("what this account may spend cannot be counted at the moment") from error
         log.warning("Redis is away: the rate of account %s is not kept", caller.account_id)
         return jobs
-    add_headers(_headers(limits, told))
+    tell(_headers(limits, told))
     if told.refused:
         raise _refusal(limits, told.refused, demands)
     return [replace(job, held_micros=each.micros) for job, each in zip(jobs, demands, strict=True)]
 
 
-async def give_back(state: State, caller: Caller, jobs: Sequence[NewJob]) -> None:
+async def give_back(redis: "Redis", caller: Caller, jobs: Sequence[NewJob]) -> None:
     """For jobs that were admitted and, for certain, not made.  What is not given back now is found when it stands in the way."""
     limits = [each.account_id for each in caller.limits if each.counted]
     if limits:
         try:
-            await rate_limiter.give_back(state.redis, limits, [job.id for job in jobs])
+            await rate_limiter.give_back(redis, limits, [job.id for job in jobs])
         except FAULTS:
             log.warning("Redis is away: a place of account %s is freed later", caller.account_id)
 
@@ -67,32 +76,32 @@ def _allowed(caller: Caller, jobs: Sequence[NewJob]) -> None:
             raise ModelNotAllowed(f"this account may not use the model {job.model!r}", param="model")
 
 
-async def _taken(state: State, limits: Sequence[Limits], demands: Sequence[Demand]) -> Told:
+async def _taken(database: Database, redis: "Redis", limits: Sequence[Limits], demands: Sequence[Demand]) -> Told:
     for left in reversed(range(_ROUNDS)):
         month = month_of(now_ms())
-        told = await rate_limiter.take(state.redis, limits, demands, month, stale=left == 0)
+        told = await rate_limiter.take(redis, limits, demands, month, stale=left == 0)
         if told.stale:
             for each in told.stale:
-                await _seed(state, limits[each.account], each, month)
-        elif not (told.doubted and await _cleared(state, limits, told.doubted)):
+                await _seed(database, redis, limits[each.account], each, month)
+        elif not (told.doubted and await _cleared(database, redis, limits, told.doubted)):
             return told
     raise Unavailable("what this account may spend is being counted; try again")
 
 
-async def _seed(state: State, limits: Limits, stale: Stale, month: str) -> None:
+async def _seed(database: Database, redis: "Redis", limits: Limits, stale: Stale, month: str) -> None:
     query = partial(usage.standing, account_id=limits.account_id, month=month, held=stale.held)
-    found = await state.database.read(query)
+    found = await database.read(query)
     spent = (found.month_micros, found.total_micros)
-    await rate_limiter.seed(state.redis, limits.account_id, month, stale.settled, spent, found.open)
+    await rate_limiter.seed(redis, limits.account_id, month, stale.settled, spent, found.open)
 
 
-async def _cleared(state: State, limits: Sequence[Limits], doubted: Sequence[str]) -> bool:
+async def _cleared(database: Database, redis: "Redis", limits: Sequence[Limits], doubted: Sequence[str]) -> bool:
     """Whether any of the jobs had ended, so that asking again may end otherwise."""
-    ended, unbound = await state.database.read(partial(usage.ended, ids=doubted))
+    ended, unbound = await database.read(partial(usage.ended, ids=doubted))
     for each in ended:
-        await rate_limiter.settle(state.redis, each)
+        await rate_limiter.settle(redis, each)
     if unbound:
-        await rate_limiter.give_back(state.redis, [each.account_id for each in limits], unbound)
+        await rate_limiter.give_back(redis, [each.account_id for each in limits], unbound)
     return bool(ended or unbound)
 
 
@@ -124,9 +133,9 @@ def _in_words(limits: Limits, kind: Kind) -> str:
     return f"this account's rate is limited to {getattr(limits, _PER_MINUTE[kind]):,} {kind} per minute"
 
 
-def _headers(limits: Sequence[Limits], told: Told) -> dict[str, str]:
+def _headers(limits: Sequence[Limits], told: Told) -> Headers:
     """OpenAI's six, of the tightest limit; nothing of a rate that is not limited."""
-    found: dict[str, str] = {}
+    found: Headers = {}
     for kind, name in _PER_MINUTE.items():
         known = [
             (limit - levels[kind.value], limit, levels[kind.value])

@@ -1,0 +1,264 @@
+"""Does the feeder make jobs of rows in windows, count each once, and end a batch once, whoever dies and whatever a limit says?
+
+A kind of the test's own stands at the outer wall; jobs end by the verbs that workers use.
+"""
+
+import asyncio
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import select
+
+from infra.clock import now_ms
+from infra.fleet_view import Fleet
+from infra.images import Images
+from infra.intake import Intake
+from infra.outbound import Outbound
+from infra.rate_limiter import let_go
+from infra.redis import client
+from infra.token_stream import TokenWriter
+from models import accounts, batches, jobs, usage
+from models.batches import NewBatch, NewRow
+from models.handover import Ending
+from models.lifecycle import JobState
+from models.tables.access import Account
+from models.tables.batches import Batch, BatchKind, BatchRow, BatchState, RowState
+from models.tables.jobs import Door, Job
+from models.tables.webhooks import Delivery
+from workers import batch as feeding
+from workers.batch import Effect, Feeder
+
+BODY = {"model": "tram-demo", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+HOOK = "http://127.0.0.1:9/hook"
+
+
+class Numbers:
+    """Rows that are numbered; row 0 of a batch that wants it is followed by another."""
+
+    door = Door.BATCH
+
+    async def prepare(self, feeder, batch):
+        rows = [NewRow(number, BODY | {"user": str(number)}) for number in range(batch.spec["rows"])]
+        rows += [NewRow(900, None, error={"code": "bad"})] if batch.spec.get("bad") else []
+
+        def verb(session):
+            batches.clear(session, batch.id)
+            batches.add(session, batch.id, rows)
+            batches.started(session, batch.id, now_ms())
+
+        await feeder.database.write(verb)
+
+    async def consider(self, feeder, batch, settled):
+        next_row = (NewRow(1000, BODY),) if batch.spec.get("follow") else ()
+        return {each.row.number: Effect({"saw": each.job.id}, next_row) for each in settled if each.row.number == 0}
+
+    async def conclude(self, feeder, batch, state):
+        return {"rows": batch.total}
+
+    def event(self, state):
+        return f"batch.{state}"
+
+
+@pytest.fixture
+async def redis(redis_url):
+    connected = client(redis_url)
+    await connected.flushall()
+    yield connected
+    await connected.aclose()
+
+
+@pytest.fixture
+async def world(database, redis):
+    stream, outbound = TokenWriter(redis), Outbound(())
+    await stream.open()
+    await outbound.open()
+    fleet = Fleet(redis)
+    sent: list[str] = []
+    publisher = SimpleNamespace(publish_soon=lambda task, queue, item: sent.append(item))
+    account = await database.write(lambda session: accounts.create_account(session, "ada", 1))
+
+    def feeder(name="f"):
+        intake = Intake(database, fleet, Images(outbound), ())
+        return Feeder(name, database, redis, stream, None, publisher, intake, {BatchKind.FILE: Numbers()})
+
+    yield SimpleNamespace(database=database, redis=redis, account=account, sent=sent, feeder=feeder)
+    await outbound.close()
+    await stream.close()
+
+
+async def begin(world, name="batch_1", **spec):
+    hook = spec.pop("hook", None)
+    expires = spec.pop("expires_ms", None)
+    new = NewBatch(name, world.account, BatchKind.FILE, spec, now_ms(), webhook_url=hook, expires_ms=expires)
+    await world.database.write(partial(batches.begin, batch=new))
+    return name
+
+
+async def turn(feeder):
+    """A round, to where nothing moves any more."""
+    await feeder.round()
+    await asyncio.gather(*feeder._busy.values())
+
+
+async def get(world, name="batch_1"):
+    return await world.database.read(lambda session: session.get_one(Batch, name))
+
+
+async def rows(world, name="batch_1"):
+    query = select(BatchRow).where(BatchRow.batch_id == name).order_by(BatchRow.number)
+    return await world.database.read(lambda session: session.scalars(query).all())
+
+
+async def answer(world, *, state=JobState.COMPLETED, limit=10_000):
+    """Workers end the jobs that are queued; how many."""
+
+    def verb(session):
+        names = session.scalars(select(Job.id).where(Job.state == JobState.QUEUED).limit(limit)).all()
+        for name in names:
+            claimed = jobs.claim(session, name, "w", now_ms())
+            jobs.finish(session, name, claimed.attempt, Ending(state, now_ms(), prompt_tokens=3, completion_tokens=2))
+        return names
+
+    names = await world.database.write(verb)
+    settled, _ = await world.database.read(partial(usage.ended, ids=names))
+    for each in settled:
+        await let_go(world.redis, each)
+    return len(names)
+
+
+async def test_rows_become_jobs_window_by_window_and_each_is_counted_once(world, monkeypatch):
+    monkeypatch.setattr(feeding, "WINDOW", 4)
+    feeder = world.feeder()
+    await begin(world, rows=10, bad=True, hook=HOOK)
+    await turn(feeder)
+    windows = []
+    while left := await answer(world):
+        windows.append(left)
+        await turn(feeder)
+    assert windows == [4, 4, 2]
+    batch = await get(world)
+    assert (batch.state, batch.total, batch.completed, batch.failed) == (BatchState.COMPLETED, 11, 10, 1)
+    assert (batch.prompt_tokens, batch.completion_tokens, batch.output) == (30, 20, {"rows": 11})
+    assert len(set(world.sent)) == len(world.sent) == 10
+    deliveries = await world.database.read(lambda session: session.scalars(select(Delivery)).all())
+    assert [(each.batch_id, each.job_id, each.type) for each in deliveries] == [("batch_1", None, "batch.completed")]
+
+
+async def test_what_an_answer_leads_to_is_part_of_the_batch(world):
+    feeder = world.feeder()
+    await begin(world, rows=2, follow=True)
+    await turn(feeder)
+    await answer(world)
+    await turn(feeder)
+    found = await rows(world)
+    assert [(row.number, row.state) for row in found] == [(0, "completed"), (1, "completed"), (1000, "running")]
+    assert found[0].detail == {"saw": found[0].job_id}
+    await answer(world, state=JobState.FAILED)
+    await turn(feeder)
+    batch = await get(world)
+    assert (batch.state, batch.completed, batch.failed, batch.total) == (BatchState.COMPLETED, 2, 1, 3)
+
+
+async def test_two_feeders_at_once_make_each_job_once(world):
+    await begin(world, rows=50)
+    first, second = world.feeder("a"), world.feeder("b")
+    await first.database.write(lambda session: batches.take(session, "a", now_ms()))
+    for feeder in (first, second):  # whose leases say that both hold it
+        feeder._busy["batch_1"] = asyncio.create_task(feeder._go_on("batch_1"))
+    await asyncio.gather(first._busy["batch_1"], second._busy["batch_1"])
+    made = await world.database.read(lambda session: session.scalars(select(Job.id)).all())
+    assert sorted(made) == sorted(row.job_id for row in await rows(world))
+    assert len(made) == 50
+    await answer(world)
+    await asyncio.gather(first._go_on("batch_1"), second._go_on("batch_1"))
+    batch = await get(world)
+    assert (batch.state, batch.completed, batch.failed) == (BatchState.COMPLETED, 50, 0)
+
+
+async def test_a_lease_keeps_another_feeder_away_until_it_is_silent(world):
+    await begin(world, rows=1)
+    take = partial(batches.take, now_ms=1_000_000)
+    assert await world.database.write(partial(take, holder="a")) == ["batch_1"]
+    assert await world.database.write(partial(take, holder="b")) == []
+    later = 1_000_000 + batches.LEASE_MS + 1
+    assert await world.database.write(partial(batches.take, holder="b", now_ms=later)) == ["batch_1"]
+
+
+async def test_a_cancelled_batch_stops_its_jobs_and_drops_what_waits(world, monkeypatch):
+    monkeypatch.setattr(feeding, "WINDOW", 2)
+    feeder = world.feeder()
+    await begin(world, rows=5, hook=HOOK)
+    await turn(feeder)
+    await answer(world, limit=1)
+    cancel = partial(batches.cancel, account_id=world.account, batch_id="batch_1", kind=BatchKind.FILE)
+    assert await world.database.write(partial(cancel, now_ms=now_ms())) is BatchState.CANCELLING
+    await turn(feeder)
+    batch = await get(world)
+    assert (batch.state, batch.completed, batch.failed) == (BatchState.CANCELLED, 1, 4)
+    assert [row.error["code"] for row in await rows(world) if row.job_id is None] == ["batch_cancelled"] * 3
+    assert await world.database.write(partial(cancel, now_ms=now_ms())) is BatchState.CANCELLED, "and stays so"
+
+
+async def test_a_batch_whose_time_is_over_ends_with_what_it_has(world, monkeypatch):
+    monkeypatch.setattr(feeding, "WINDOW", 2)
+    feeder = world.feeder()
+    await begin(world, rows=4, expires_ms=now_ms() + 60_000)
+    await turn(feeder)
+    await answer(world)
+    await world.database.write(lambda session: setattr(session.get_one(Batch, "batch_1"), "expires_ms", now_ms()))
+    await turn(feeder)
+    batch = await get(world)
+    assert (batch.state, batch.completed, batch.failed) == (BatchState.EXPIRED, 2, 2)
+
+
+async def test_a_limit_makes_rows_wait_and_fails_none(world):
+    def limit(session):
+        session.get_one(Account, world.account).parallel = 3
+
+    await world.database.write(limit)
+    feeder = world.feeder()
+    await begin(world, rows=7)
+    await turn(feeder)
+    sizes = []
+    while left := await answer(world):
+        sizes.append(left)
+        await turn(feeder)
+    assert sizes == [3, 3, 1]
+    assert (await get(world)).completed == 7
+
+
+async def test_a_row_that_nobody_can_pay_for_fails_when_nothing_runs_that_may_give_back(world):
+    def poor(session):
+        session.get_one(Account, world.account).credit_micros = 0
+
+    await world.database.write(poor)
+    feeder = world.feeder()
+    feeder.kinds[BatchKind.FILE].prepare = partial(_priced, feeder.kinds[BatchKind.FILE])
+    await begin(world, rows=1)
+    await turn(feeder)
+    assert [row.error["code"] for row in await rows(world)] == ["insufficient_credits"]
+    assert (await get(world)).state is BatchState.COMPLETED
+
+
+async def _priced(kind, feeder, batch):
+    def verb(session):
+        batches.add(session, batch.id, [NewRow(0, BODY | {"model": "mistral-small-24b-instruct-2501-awq"})])
+        batches.started(session, batch.id, now_ms())
+
+    await feeder.database.write(verb)
+
+
+async def test_a_row_that_is_no_request_fails_with_its_reason(world):
+    feeder = world.feeder()
+    await begin(world, rows=1)
+    await world.database.write(partial(batches.add, batch_id="batch_1", rows=()))
+
+    def bad(session):
+        batches.add(session, "batch_1", [NewRow(5, {"model": "nobody", "messages": []})])
+        batches.started(session, "batch_1", now_ms())
+
+    await world.database.write(bad)
+    await turn(feeder)
+    (row,) = await rows(world)
+    assert (row.state, row.error["kind"]) == (RowState.FAILED, "InvalidRequest")
