@@ -35,7 +35,9 @@ from models.wire.shapes.chat import (
     StoredMessage,
 )
 from models.wire.shapes.native import NativeAnswer, NativeBody, NativeChunk, NativeError, NativeWaiting
-from models.wire.shapes.records import Conversation, Job, JobEnd, Replay, WholeConversation
+from models.wire.shapes.progress import Progress
+from models.wire.shapes.records import Conversation, Job, JobEnd, WholeConversation
+from models.wire.shapes.replays import Replay, ReplayedTurns
 from models.wire.shapes.service import (
     Health,
     JobEvent,
@@ -166,10 +168,19 @@ ROUTES: dict[str, Route] = {
     "GET /v1/conversations": Route("Conversations", Conversation, page=True),
     "GET /v1/conversations/{conversation_id}": Route("Conversations", WholeConversation, None, (404,)),
     "POST /v1/replays": Route(
-        "Replays", Replay, ReplayRequest, (409, *MAKES_WORK), status=202, takes=_WORK, gives=_LATER
+        "Replays",
+        Replay,
+        ReplayRequest,
+        (404, 409, 422),
+        status=202,
+        takes=_WORK,
+        gives=("location", "idempotent-replayed"),
     ),
     "GET /v1/replays": Route("Replays", Replay, page=True),
     "GET /v1/replays/{replay_id}": Route("Replays", Replay, None, (404,)),
+    "GET /v1/replays/{replay_id}/turns": Route("Replays", ReplayedTurns, None, (404,)),
+    "GET /v1/replays/{replay_id}/events": Route("Replays", STREAM, None, (404,), streams=(Progress,)),
+    "POST /v1/replays/{replay_id}/cancel": Route("Replays", Replay, None, (404,)),
     "GET /v1/webhook_deliveries": Route("Webhooks", WebhookDelivery, page=True),
     "GET /v1/webhook_deliveries/{delivery_id}": Route("Webhooks", WebhookDelivery, None, (404,)),
     "GET /v1/webhook-secret": Route("Webhooks", WebhookSecret),

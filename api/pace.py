@@ -29,7 +29,9 @@ def speed_of(text: str) -> float:
     return speed
 
 
-async def paced(entry: Entry, times_ms: Sequence[int], began_ms: int, speed: float) -> AsyncGenerator[Entry | None, None]:
+async def paced(
+    entry: Entry, times_ms: Sequence[int], began_ms: int, speed: float
+) -> AsyncGenerator[Entry | None, None]:
     """The entry in parts, each when its time has come; None after each silence.
 
     `times_ms` are those of all the answer's chunks, whatever of them the entry holds; `began_ms` is when the first was begun.
@@ -58,7 +60,9 @@ def _parts(entry: Entry, due_s: Sequence[float]) -> Iterator[tuple[float, Entry]
     for _, group in groupby(numbered, lambda one: int(due_s[one[0]] / STEP_S)):
         chunks = list(group)
         first = chunks[0][0]
-        part = replace(entry, first_sequence=entry.first_sequence + first, chunks=[chunk for _, chunk in chunks], final=None)
+        part = replace(
+            entry, first_sequence=entry.first_sequence + first, chunks=[chunk for _, chunk in chunks], final=None
+        )
         yield due_s[first], part
     end = entry.first_sequence + len(numbered)
     yield (due_s[-1] if due_s else 0.0), replace(entry, first_sequence=end, chunks=[])

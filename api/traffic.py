@@ -66,7 +66,10 @@ class Report:
 def spread(values: Sequence[float]) -> dict[str, float | None]:
     """p50, p95 and p99 by nearest rank."""
     ranked = sorted(values)
-    return {f"p{share}": ranked[min(len(ranked) - 1, len(ranked) * share // 100)] if ranked else None for share in (50, 95, 99)}
+    return {
+        f"p{share}": ranked[min(len(ranked) - 1, len(ranked) * share // 100)] if ranked else None
+        for share in (50, 95, 99)
+    }
 
 
 async def send_again(

@@ -94,7 +94,9 @@ def _both(old: Message, new: Message, mode: Mode) -> tuple[tuple[str, str], tupl
     if mode is Mode.JSON:
         values = [_json(_text(each)) for each in (old, new)]
         if all(value is not None for value in values):
-            before, after = ((_canonical(value), _calls(each, exact=False)) for value, each in zip(values, (old, new), strict=True))
+            before, after = (
+                (_canonical(value), _calls(each, exact=False)) for value, each in zip(values, (old, new), strict=True)
+            )
             return before, after
         mode = Mode.TEXT
     return _seen(old, mode), _seen(new, mode)

@@ -14,10 +14,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from models.batches import NewBatch, begin
 from models.errors import KeyReused
 from models.handover import NewJob
 from models.jobs import submit
-from models.replays import NewReplay, start
 from models.tables.jobs import IdempotencyKey
 
 KEPT_MS = 24 * 3_600_000
@@ -38,13 +38,11 @@ def submit_once(session: Session, job: NewJob, key: str, digest_of: str, now_ms:
     return known
 
 
-def start_once(
-    session: Session, replay: NewReplay, jobs: Sequence[NewJob], key: str, digest_of: str, now_ms: int
-) -> str:
-    """The same for a replay and its jobs."""
-    known = _taken(session, replay.account_id, key, digest_of, replay.id, now_ms)
-    if known == replay.id:
-        start(session, replay, jobs)
+def begin_once(session: Session, batch: NewBatch, key: str, digest_of: str) -> str:
+    """The same for a batch, a replay, an eval's run."""
+    known = _taken(session, batch.account_id, key, digest_of, batch.id, batch.created_ms)
+    if known == batch.id:
+        begin(session, batch)
     return known
 
 

@@ -10,12 +10,12 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
+from models.tables.batches import Batch
 from models.tables.jobs import Job
-from models.tables.replays import Replay
 from models.tables.transcripts import Conversation
 from models.tables.webhooks import Delivery
 
-Row = TypeVar("Row", Job, Conversation, Delivery, Replay)
+Row = TypeVar("Row", Job, Conversation, Delivery, Batch)
 LIMIT_MOST = 100
 
 

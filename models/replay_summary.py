@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.limits import MICROS_PER_CENT
-from models.verdicts import Verdict
+from models.verdicts import Verdict, Why
 
 _WORST = (Verdict.PENDING, Verdict.DIVERGED, Verdict.NOT_COMPARABLE, Verdict.IDENTICAL)
 _MEASURED = ("latency_ms", "ttft_ms", "cost_micros", "completion_tokens", "cached_tokens")
@@ -39,11 +39,14 @@ class Summary:
     sums: dict[str, _Sums] = field(default_factory=lambda: {name: _Sums() for name in _MEASURED})
 
     @classmethod
-    def of(cls, planned: int, details: Iterable[Mapping[str, Any] | None]) -> "Summary":
+    def of(cls, planned: int, details: Iterable[Mapping[str, Any]], *, over: bool = False) -> "Summary":
+        """`over`: no more turns will be asked, so those that were not have no answer."""
         summary = cls(planned)
         for detail in details:
-            if detail and detail.get("judgement"):
-                summary._add(detail)
+            summary._add(detail)
+        if over and (left := planned - summary.counts.total()):
+            summary.counts[Verdict.NOT_COMPARABLE] += left
+            summary.reasons[Why.NO_ANSWER] += left
         return summary
 
     def verdicts(self) -> dict[str, int]:
@@ -77,6 +80,10 @@ class Summary:
             "cached_tokens": self._totals("cached_tokens"),
             "cost_cents": self._totals("cost_micros", MICROS_PER_CENT),
         }
+
+    def output(self) -> dict[str, Any]:
+        """What a replay keeps of it when it has ended."""
+        return {"verdict": self.verdict(), "verdicts": self.verdicts(), "summary": self.told()}
 
     def _add(self, detail: Mapping[str, Any]) -> None:
         judged = detail["judgement"]

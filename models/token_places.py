@@ -6,7 +6,7 @@ takes more than one), and says how many there were so far; so the first chunk th
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import orjson
@@ -52,7 +52,7 @@ def _by_logprobs(result: Mapping[str, Any], choice: int) -> list[_Piece]:
 def _by_counts(result: Mapping[str, Any], choice: int) -> list[_Piece]:
     """Only of an answer of one choice that one attempt has made, and an engine that counts as it goes."""
     counts: list[int] = result.get("tokens") or []
-    if not counts or choice or any(now < last for last, now in zip(counts, counts[1:], strict=False)) or not counts[-1]:
+    if not counts or choice or any(now < last for last, now in pairwise(counts)) or not counts[-1]:
         return []
     chunks = _said(result, 0)
     if len(chunks) != len(counts) or any(text and not count for text, count in zip(chunks, counts, strict=True)):

@@ -50,7 +50,10 @@ class Recorded:
 
 
 def count(session: Session, span: Span) -> int:
-    return session.scalar(select(func.count()).select_from(Job).join(Turn, Turn.job_id == Job.id).where(*_within(span))) or 0
+    return (
+        session.scalar(select(func.count()).select_from(Job).join(Turn, Turn.job_id == Job.id).where(*_within(span)))
+        or 0
+    )
 
 
 def page(session: Session, span: Span, after: str = "", limit: int = PAGE) -> list[Recorded]:

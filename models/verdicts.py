@@ -163,9 +163,13 @@ def _dice(recorded: Side, replayed: Side) -> Iterator[Reason]:
     if not any(_draws(side.parameters) for side in both):
         return
     if any(side.parameters.get("seed") is None for side in both):
-        yield Reason(Why.SAMPLED, "the temperature is above 0 and no seed was given, so tokens are drawn anew each time")
+        yield Reason(
+            Why.SAMPLED, "the temperature is above 0 and no seed was given, so tokens are drawn anew each time"
+        )
     elif not even:
-        yield Reason(Why.SAMPLED, "the temperature is above 0, and SGLang heeds a seed only with deterministic inference")
+        yield Reason(
+            Why.SAMPLED, "the temperature is above 0, and SGLang heeds a seed only with deterministic inference"
+        )
 
 
 def _draws(parameters: Mapping[str, Any]) -> bool:

@@ -40,6 +40,7 @@ from models.tables.batches import BatchKind
 from models.wire.ending import StreamEnd
 from workers.batch import Feeder, Kind
 from workers.deliver import Deliverer
+from workers.replay import Replays
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class Upkeep:
             self.nudge()
 
 
-KINDS: dict[BatchKind, Kind] = {}
+KINDS: dict[BatchKind, Kind] = {BatchKind.REPLAY: Replays()}
 
 Sweep = Callable[[Upkeep], Awaitable[None]]
 

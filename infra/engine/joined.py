@@ -25,7 +25,13 @@ _ASK_S = 5.0
 _FAULTS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 _TELLING = (
     *("dtype", "quantization", "kv_cache_dtype", "load_format", "weight_version", "speculative_algorithm"),
-    *("attention_backend", "prefill_attention_backend", "decode_attention_backend", "sampling_backend", "grammar_backend"),
+    *(
+        "attention_backend",
+        "prefill_attention_backend",
+        "decode_attention_backend",
+        "sampling_backend",
+        "grammar_backend",
+    ),
     *("tp_size", "pp_size", "dp_size", "ep_size", "page_size", "chunked_prefill_size", "max_running_requests"),
     *("disable_radix_cache", "enable_mixed_chunk", "enable_torch_compile", "enable_deterministic_inference"),
 )

@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.comparison import Mode, diff
 from models.limits import MICROS_PER_CENT
-from models.replay_summary import Summary
-from models.tables.batches import Batch, BatchState
+from models.tables.batches import Batch, BatchRow, BatchState
 from models.verdicts import Verdict
 from models.wire.chat import METADATA_MOST, Metadata
 
@@ -77,7 +76,8 @@ class ReplayRequest(_Strict):
             raise ValueError("target_model: overrides.model says another one")
         if "messages" in self.overrides:
             raise ValueError("overrides: messages are what is replayed; system takes the place of the system prompt")
-        if not isinstance(self.overrides.get("system"), str | None):
+        system = self.overrides.get("system")
+        if not (system is None or isinstance(system, str)):
             raise ValueError("overrides: system is a text, or null, which takes the system prompt away")
         return self
 
@@ -100,9 +100,12 @@ _STATUS = {
 
 
 def replay_view(
-    batch: Batch, summary: Summary | None, turns: Sequence[Mapping[str, Any]] | None = None
+    batch: Batch, output: Mapping[str, Any] | None, turns: Sequence[Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """`turns` are the first ones; of a replay of one turn, that one's outputs stand at the top, as AIGateway has them."""
+    """`turns` are the first ones; of a replay of one turn, that one's outputs stand at the top, as AIGateway has them.
+
+    `output` is a summary's; None while there is none.
+    """
     spec = batch.spec
     planned = len(spec["turns"]) * spec["repeats"]
     return {
@@ -112,12 +115,11 @@ def replay_view(
         "created_at": batch.created_ms // 1000,
         "ended_at": None if batch.ended_ms is None else batch.ended_ms // 1000,
         **{name: spec[name] for name in _TOLD},
+        "target_model": spec["target_model"] or spec["source_model"],
         "metadata": batch.meta,
         "webhook_url": batch.webhook_url,
         "request_counts": {"total": planned, "completed": batch.completed, "failed": batch.failed},
-        "verdict": Verdict.PENDING if summary is None or batch.ended_ms is None else summary.verdict(),
-        "verdicts": {} if summary is None else summary.verdicts(),
-        "summary": None if summary is None else summary.told(),
+        **(output or {"verdict": Verdict.PENDING, "verdicts": {Verdict.PENDING.value: planned}, "summary": None}),
         **_single(turns if planned == 1 else None),
         "score_delta": None,
         "turns": None if turns is None else list(turns),
@@ -146,18 +148,20 @@ def _status(batch: Batch) -> str:
 
 
 def turn_view(
-    number: int, source: str, job: str | None, state: str, detail: Mapping[str, Any], said: Mapping[str, Any]
+    row: BatchRow,
+    detail: Mapping[str, Any],
+    recorded: Sequence[Mapping[str, Any]],
+    replayed: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """`said` holds what both answered (`recorded`, `replayed`: choices), as far as it is still stored."""
+    """`recorded` and `replayed` are what both answered, choice by choice, as far as it is still stored."""
     judged = detail.get("judgement")
     old, new = detail.get("source") or {}, detail.get("target") or {}
-    recorded, replayed = (said.get(side) or () for side in ("recorded", "replayed"))
     return {
-        "number": number,
+        "number": row.number,
         "repeat": detail["repeat"],
-        "source_job_id": source,
-        "job_id": job,
-        "state": state,
+        "source_job_id": row.source_job_id,
+        "job_id": row.job_id,
+        "state": row.state,
         "verdict": judged["verdict"] if judged else Verdict.PENDING,
         "comparable": judged and judged["comparable"],
         "reasons": judged["reasons"] if judged else [],
@@ -190,7 +194,9 @@ def _difference(found: Mapping[str, Any] | None, token: Mapping[str, Any] | None
     return {"token": token and token["token"], "token_told_by": token and token["told_by"], **found}
 
 
-def _diff(judged: Mapping[str, Any] | None, recorded: Sequence[Any], replayed: Sequence[Any]) -> list[dict[str, str]] | None:
+def _diff(
+    judged: Mapping[str, Any] | None, recorded: Sequence[Any], replayed: Sequence[Any]
+) -> list[dict[str, str]] | None:
     where = judged and judged["difference"]
     if not where or where["choice"] >= min(len(recorded), len(replayed)):
         return None

@@ -31,7 +31,7 @@ def test_speeds(text, speed):
 
 @pytest.mark.parametrize("text", ["0", "0.01", "1001", "9999x"])
 def test_what_is_no_speed_is_refused(text):
-    with pytest.raises(InvalidRequest, match="speed: from 0.1 to 1000, or max"):
+    with pytest.raises(InvalidRequest, match=r"speed: from 0\.1 to 1000, or max"):
         speed_of(text)
 
 

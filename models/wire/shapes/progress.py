@@ -1,0 +1,24 @@
+"""How does the progress of a batch, a replay or an eval's run look?"""
+
+from typing import Literal
+
+from models.tables.batches import BatchState
+from models.wire.chat import Metadata
+from models.wire.shapes import Seconds, Shape
+
+
+class Counts(Shape):
+    total: int
+    completed: int
+    failed: int
+
+
+class Progress(Shape):
+    """The `data` of each event."""
+
+    id: str
+    object: Literal["batch", "replay", "eval.run"]
+    status: BatchState
+    created_at: Seconds
+    request_counts: Counts
+    metadata: Metadata
