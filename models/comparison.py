@@ -7,6 +7,7 @@ calls do not count.  A `Mode` says how closely it looks.  Whether a difference p
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -64,13 +65,13 @@ def similarity(before: Sequence[Message], after: Sequence[Message]) -> float:
 def diff(before: Message, after: Message) -> list[dict[str, str]]:
     """Word by word: what is the `same`, `removed` and `added`, in order."""
     old, new = (_words(written(each)[:MEASURED_CHARACTERS]) for each in (before, after))
-    parts = []
-    for step in Indel.opcodes(old, new):
-        told = {"equal": ("same", old[step.src_start : step.src_end])}
-        told |= {"delete": ("removed", old[step.src_start : step.src_end])}
-        told |= {"insert": ("added", new[step.dest_start : step.dest_end])}
-        what, words = told[step.tag]
-        parts.append({"op": what, "text": "".join(words)})
+    parts: list[dict[str, str]] = []
+    for same, steps in groupby(Indel.opcodes(old, new), lambda step: step.tag == "equal"):
+        told = list(steps)
+        left = "".join(word for step in told for word in old[step.src_start : step.src_end])
+        put = "".join(word for step in told for word in new[step.dest_start : step.dest_end])
+        named = {"same": left} if same else {"removed": left, "added": put}
+        parts += [{"op": what, "text": text} for what, text in named.items() if text]
     return parts
 
 

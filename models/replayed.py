@@ -4,8 +4,9 @@ What a comparison needs of both sides while a replay runs, and what is shown of 
 both answers as far as they are still stored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import select
@@ -83,8 +84,15 @@ def _systems(session: Session, batch: Batch, found: Mapping[str, Recorded]) -> d
 
 def details_of(session: Session, batch: Batch) -> list[dict[str, Any]]:
     """What is remembered of each row that has ended."""
-    rows = select(BatchRow).where(BatchRow.batch_id == batch.id, BatchRow.state.in_(_OVER))
-    return [judged(row) for row in session.scalars(rows.execution_options(yield_per=_AT_ONCE))]
+    return [judged(row) for row in _rows(session, batch, -1) if row.state in _OVER]
+
+
+def _rows(session: Session, batch: Batch, after: int) -> Iterator[BatchRow]:
+    """Those behind this number, in order, read by pages."""
+    rows = select(BatchRow).where(BatchRow.batch_id == batch.id).order_by(BatchRow.number).limit(_AT_ONCE)
+    while found := session.scalars(rows.where(BatchRow.number > after)).all():
+        yield from found
+        after = found[-1].number
 
 
 def judged(row: BatchRow) -> dict[str, Any]:
@@ -109,13 +117,12 @@ class Shown:
 
 def shown(session: Session, batch: Batch, after: int, limit: int, verdict: Verdict | None = None) -> list[Shown]:
     """The rows behind the one of this number, in order."""
-    rows = select(BatchRow).where(BatchRow.batch_id == batch.id, BatchRow.number > after).order_by(BatchRow.number)
-    found: list[BatchRow] = []
-    for row in session.scalars(rows.execution_options(yield_per=_AT_ONCE)):
-        if verdict in {None, judged(row).get("judgement", _PENDING)["verdict"]}:
-            found.append(row)
-            if len(found) == limit:
-                break
+    fitting = (
+        row
+        for row in _rows(session, batch, after)
+        if verdict in {None, judged(row).get("judgement", _PENDING)["verdict"]}
+    )
+    found = list(islice(fitting, limit))
     names = [name for row in found for name in (row.source_job_id, row.job_id) if name]
     said = {name: [message for _, message in each] for name, each in transcripts.answers_of(session, names).items()}
     return [

@@ -74,6 +74,8 @@ class ReplayRequest(_Strict):
         named = self.overrides.get("model")
         if named is not None and self.target_model not in (None, named):
             raise ValueError("target_model: overrides.model says another one")
+        if "service_tier" in self.overrides:
+            raise ValueError("overrides: a replay is asked at the tier flex, when nobody else waits")
         if "messages" in self.overrides:
             raise ValueError("overrides: messages are what is replayed; system takes the place of the system prompt")
         system = self.overrides.get("system")

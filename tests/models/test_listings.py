@@ -6,14 +6,14 @@ from models.accounts import create_account
 from models.deletions import delete_job
 from models.lifecycle import JobState
 from models.listings import LIMIT_MOST, Window, page, these
-from models.replays import NewReplay, start
+from models.batches import NewBatch, begin
+from models.tables.batches import Batch, BatchKind
 from models.tables.jobs import Job
-from models.tables.replays import Replay
 from models.tables.transcripts import Conversation
 from models.tables.webhooks import Delivery
-from tests.models.conftest import NOW, asked, ended, new_job, plan_of, said, submitted
+from tests.models.conftest import NOW, asked, ended, plan_of, said, submitted
 
-TABLES = (Job, Conversation, Delivery, Replay)
+TABLES = (Job, Conversation, Delivery, Batch)
 HOOK = "https://example.com/hook"
 
 
@@ -49,7 +49,8 @@ def test_the_last_page_knows_that_it_is_the_last(session, account, rows, limit, 
 
 def test_each_table_lists_its_own_rows(session, account):
     job = asked(session, account, [said("hello")], "hi", webhook_url=HOOK)
-    start(session, NewReplay("rpl_1", account, job, None, None, {}, 1, NOW), [new_job(session, account)])
+    submitted(session, account)
+    begin(session, NewBatch("rpl_1", account, BatchKind.REPLAY, {"turns": [job]}, NOW))
     other = create_account(session, "bob", NOW)
     for table, rows in zip(TABLES, (2, 1, 1, 1), strict=True):
         assert len(page(session, table, account, Window()).rows) == rows
