@@ -58,7 +58,7 @@ def test_another_length_diverges_at_a_token_and_says_that_it_was_asked_for(tram:
     assert (view["verdict"], view["source_request_id"]) == ("diverged", first)
     assert (view["source_output"], view["target_output"]) == (tokens(3), tokens(2))
     difference = view["first_difference"]
-    assert (difference["position"], difference["token"], difference["token_told_by"]) == (len(tokens(2)), 2, "chunks")
+    assert (difference["position"], difference["token"], difference["token_told_by"]) == (len(tokens(2)), 2, "stream")
     (turn,) = view["turns"]
     assert (turn["comparable"], codes(turn)) == (False, {"overridden", "not_deterministic"})
     assert turn["reasons"][0]["details"] == [{"parameter": "max_tokens", "recorded": None, "replayed": 2}]

@@ -19,7 +19,6 @@ from tests.models.conftest import (
     asked,
     claimed,
     ended,
-    new_job,
     overlapping,
     row,
     running,

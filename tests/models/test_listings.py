@@ -3,10 +3,10 @@
 import pytest
 
 from models.accounts import create_account
+from models.batches import NewBatch, begin
 from models.deletions import delete_job
 from models.lifecycle import JobState
 from models.listings import LIMIT_MOST, Window, page, these
-from models.batches import NewBatch, begin
 from models.tables.batches import Batch, BatchKind
 from models.tables.jobs import Job
 from models.tables.transcripts import Conversation
