@@ -77,7 +77,7 @@ class Replayed:
 
 def scripts(count: int, seed: int = 1) -> list[list[str]]:
     """What the users of so many conversations say; a system message first where there is one."""
-    dice, words = random.Random(seed), load._WORDS  # noqa: S311, SLF001
+    dice, words = random.Random(seed), load._WORDS  # noqa: SLF001
     text = (files("infra.engine") / "cpu" / "training" / "dialogues.jsonl").read_text(encoding="utf-8")
     known = [
         message["content"]
@@ -129,7 +129,8 @@ async def replayed(service: Service, name: str, **asked: Any) -> Replayed:
 async def lived(service: Service, name: str) -> Replayed:
     """Every conversation on its own answers, their replays added up."""
     rows = await _conversations(service)
-    views = [(await replayed(service, name, filter=None, source_conversation_id=row, history="live")) for row in rows]
+    asked = [replayed(service, name, filter=None, source_conversation_id=each, history="live") for each in rows]
+    views = await asyncio.gather(*asked)
     return Replayed(name, _added([each.view for each in views]), [part for each in views for part in each.parted])
 
 
