@@ -21,6 +21,7 @@ TIMEOUT_S = 600.0
 LATE_S = 0.1
 """From here on a request counts as late."""
 _CONNECT_S = 10.0
+_LINE_BYTES = 1 << 20  # a chunk with its log probabilities
 _DATA, _DONE = b"data:", b"[DONE]"
 _OK = 200
 
@@ -80,7 +81,9 @@ async def send_again(
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=_CONNECT_S)
     headers = {"Authorization": f"Bearer {target.key}", "X-Aig-Tag": TAG, "Content-Type": "application/json"}
     start_s = loop.time()
-    async with aiohttp.ClientSession(timeout=timeout, headers=headers, trust_env=False) as http:
+    async with aiohttp.ClientSession(
+        timeout=timeout, headers=headers, read_bufsize=_LINE_BYTES, trust_env=False
+    ) as http:
         try:
             await _all(_Sending(http, target, report, sent), requests)
         except asyncio.CancelledError:
@@ -121,7 +124,7 @@ async def _one(sending: _Sending, request: Recorded) -> None:
             values.append(value)
     try:
         await _measured(sending, request)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:  # the last: what was sent is no JSON
         report.failures[type(error).__name__] += 1
     sending.sent(report)
 

@@ -28,7 +28,7 @@ _IDENTICAL, _OTHERWISE = 0, 2
 
 
 @app.command()
-def replay(  # noqa: PLR0913 -- one word, two ways of asking again
+def replay(
     context: typer.Context,
     source: Annotated[
         str, typer.Argument(help="A job (job_…), a completion (chatcmpl-…) or a conversation (conv_…)")
