@@ -12,6 +12,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from infra.telemetry import REFUSALS
 from models import errors
 from models.limits import RETRY_MOST_S
 
@@ -112,4 +113,5 @@ def _advice(error: errors.TramError, wire: Wire) -> dict[str, str]:
 async def handle(request: Request, error: Exception) -> Response:
     """How a job ended stays true for the key that it was asked under; whatever else went wrong may go right the next time."""
     assert isinstance(error, errors.TramError)
+    REFUSALS.labels(error.own_code).inc()
     return respond(request, error, again=not (error.ended and "idempotency-key" in request.headers))

@@ -72,7 +72,7 @@ async def give_back(redis: "Redis", caller: Caller, jobs: Sequence[NewJob]) -> N
 
 def _allowed(caller: Caller, jobs: Sequence[NewJob]) -> None:
     for job in jobs:
-        if not all(each.allows(job.card, job.model) for each in caller.limits):
+        if not caller.may_use(job.card, job.model):
             raise ModelNotAllowed(f"this account may not use the model {job.model!r}", param="model")
 
 

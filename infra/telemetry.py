@@ -18,6 +18,7 @@ REQUEST_SECONDS = Histogram(
     "tram_http_first_byte_seconds", "Until the status line of an answer", ["route"], buckets=_SECONDS
 )
 JOBS_ACCEPTED = Counter("tram_jobs_accepted_total", "Jobs accepted, by door", ["door"])
+REFUSALS = Counter("tram_refusals_total", "Requests refused, by the error's code", ["code"])
 
 _WORKER = ("worker", "card")
 

@@ -40,6 +40,9 @@ class Caller:
     tag: str | None = None
     """For the books, unless a request says another."""
 
+    def may_use(self, card_id: str, name: str) -> bool:
+        return all(each.allows(card_id, name) for each in self.limits)
+
 
 def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()

@@ -118,7 +118,8 @@ class Feeder:
         kind = self.kinds[batch.kind]
         if batch.state is BatchState.VALIDATING:
             await kind.prepare(self, batch)
-            return True
+            after = await self.database.read(partial(_get, batch_id=batch_id))
+            return after.state is not BatchState.VALIDATING
         if batch.state is BatchState.FINALIZING:
             return await self._end(kind, batch)
         settled = await self._settle(kind, batch)

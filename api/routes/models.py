@@ -14,23 +14,22 @@ from models.errors import NotFound
 router = APIRouter(prefix="/v1/models")
 
 
-@router.get("", summary="List models, those that are served now first")
+@router.get("", summary="List the models that the account may use, those that are served now first")
 async def list_models(request: Request) -> Response:
-    await caller_of(request)
-    state = state_of(request)
+    state, caller = state_of(request), await caller_of(request)
     await state.fleet.refresh()
     view = state.fleet.view
-    cards = sorted(view.cards.values(), key=lambda card: card.id not in view.live)
+    allowed = [card for card in view.cards.values() if caller.may_use(card.id, card.id)]
+    cards = sorted(allowed, key=lambda card: card.id not in view.live)
     return json_response({"object": "list", "data": [_view(state, card) for card in cards]})
 
 
 @router.get("/{name:path}", summary="Retrieve a model")
 async def retrieve_model(request: Request, name: str) -> Response:
-    await caller_of(request)
-    state = state_of(request)
+    state, caller = state_of(request), await caller_of(request)
     await state.fleet.refresh()
     card = state.fleet.known(name)
-    if card is None:
+    if card is None or not caller.may_use(card.id, name):
         raise NotFound(f"the model {name!r} does not exist", param="model", code="model_not_found")
     return json_response(_view(state, card))
 

@@ -161,3 +161,18 @@ def test_another_card_stands_in_while_nobody_serves_the_one_that_is_asked_for(
     assert limited_by() == instead.id
     present(own, "b")
     assert limited_by() == own.id
+
+
+def test_an_account_sees_the_models_that_it_may_use(api: Api):
+    limits = {"name": "one model", "allowed_models": [LARGE.aliases[0]]}
+    key = api.http.post("/v1/sub-accounts", json=limits).raise_for_status().json()["scoped_key"]
+    bearer = {"Authorization": f"Bearer {key}"}
+    told = api.http.get("/v1/models", headers=bearer).raise_for_status().json()
+    assert [model["id"] for model in told["data"]] == [LARGE.id]
+    assert api.http.get(f"/v1/models/{LARGE.aliases[0]}", headers=bearer).is_success
+    assert api.http.get(f"/v1/models/{DEMO.id}", headers=bearer).status_code == 404
+
+
+def test_a_refusal_is_counted_under_its_code(api: Api):
+    api.http.get("/v1/models/nobody-s")
+    assert 'tram_refusals_total{code="model_not_found"}' in api.http.get("/metrics").text

@@ -52,6 +52,14 @@ def production(tmp_path_factory: pytest.TempPathFactory, parts: Production) -> I
         yield running
 
 
+@pytest.fixture(scope="session")
+def priced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Of a model that has a price: 0.35 a prompt's token, 0.55 an answer's, in micro-dollars."""
+    folder = tmp_path_factory.mktemp("priced")
+    with Engine() as engine, Stack(folder, engine, **SETTINGS, TRAM_MODEL="tram-demo") as running:
+        yield running
+
+
 @pytest.fixture
 def full(tram: Stack) -> Iterator[None]:
     """The worker holds as many jobs as it may, and they do not end: what comes now stays queued."""

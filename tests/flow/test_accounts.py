@@ -13,8 +13,6 @@ import aigateway
 import openai
 import pytest
 
-from tests.flow.conftest import SETTINGS
-from tests.flow.engine import Engine
 from tests.flow.stack import Stack, said, until
 
 SHORT = {"max_completion_tokens": 20}
@@ -22,14 +20,6 @@ CENT = 10_000
 """Micro-dollars."""
 FORGOTTEN_S = 20.0
 """Above the five seconds for which an API process knows a key and its limits."""
-
-
-@pytest.fixture(scope="module")
-def priced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Of a model that has a price: 0.35 a prompt's token, 0.55 an answer's, in micro-dollars."""
-    folder = tmp_path_factory.mktemp("priced")
-    with Engine() as engine, Stack(folder, engine, **SETTINGS, TRAM_MODEL="tram-demo") as running:
-        yield running
 
 
 @pytest.fixture

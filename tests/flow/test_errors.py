@@ -1,7 +1,7 @@
 """The table of errors, row by row, as openai-python's exception classes and its rules for trying again.
 
-A row says how the error comes about; what the client must make of it holds for all rows.  Money is test_accounts.py's: it needs
-a model that costs some.
+A row says how the error comes about; what the client must make of it holds for all rows.  Those about money need a model that costs
+some.
 """
 
 import math
@@ -101,6 +101,17 @@ def use_more_than_one_line(client: openai.OpenAI, tram: Stack) -> object:
             http.delete(f"/v1/jobs/{job['id']}").raise_for_status()
 
 
+def spend_more_than_the_cap(client: openai.OpenAI, tram: Stack) -> object:
+    return ask(client.with_options(api_key=limited(tram, spend_cap_cents=0)), model="tram-demo")
+
+
+def use_up_the_credits(client: openai.OpenAI, tram: Stack) -> object:
+    name = uuid4().hex
+    key = tram.command("accounts", "create", name)
+    tram.command("accounts", "credit", "--account", name, "0.000001")
+    return ask(client.with_options(api_key=key), model="tram-demo")
+
+
 BAD = ("invalid_request_error", openai.BadRequestError)
 ROWS = [
     Row(400, BAD[0], "invalid_request", BAD[1], {"temperature": 9}),
@@ -138,12 +149,27 @@ ROWS = [
 ]
 
 
+MONEY = [
+    Row(402, "budget_exceeded", "budget_exceeded", openai.APIStatusError, provoke=spend_more_than_the_cap),
+    Row(402, "insufficient_credits", "insufficient_credits", openai.APIStatusError, provoke=use_up_the_credits),
+]
+
+
 def ask(client: openai.OpenAI, **fields: Any) -> object:
     return client.chat.completions.create(**{"model": "tiny", "messages": said("!tokens=1"), **fields})
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_an_error_is_what_the_sdk_takes_it_for(tram: Stack, row: Row):
+    check(tram, row)
+
+
+@pytest.mark.parametrize("row", MONEY, ids=str)
+def test_so_is_one_about_money(priced: Stack, row: Row):
+    check(priced, row)
+
+
+def check(tram: Stack, row: Row) -> None:
     with (
         openai.OpenAI(base_url=f"{tram.url}/v1", api_key=tram.key, max_retries=RETRIES) as client,
         pytest.raises(openai.APIStatusError) as caught,

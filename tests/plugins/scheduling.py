@@ -13,6 +13,7 @@ STACKS = (
     (re.compile(r"tests/flow/test_faults\.py"), "faulty"),
     (re.compile(r"tests/flow/test_(clients|readme|examples|asking|languages)\.py"), "engine"),
     (re.compile(r"tests/flow/test_(images|samples)\.py::(?!.*\[(embedded|production))"), "seeing"),
+    (re.compile(r"tests/flow/test_(accounts|errors)\.py::(?!.*\[(embedded|production))"), "priced"),
     (re.compile(r"tests/flow/test_continuation\.py"), "frail"),
     (re.compile(r"tests/infra/engine/test_awq\.py"), "awq"),
     (re.compile(r"tests/benchmarks/test_programs\.py"), "benchmarks"),
