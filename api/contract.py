@@ -35,7 +35,7 @@ from models.wire.shapes.chat import (
     StoredMessage,
 )
 from models.wire.shapes.native import NativeAnswer, NativeBody, NativeChunk, NativeError, NativeWaiting
-from models.wire.shapes.progress import Progress
+from models.wire.shapes.progress import Progress, ProgressEvent
 from models.wire.shapes.records import Conversation, Job, JobEnd, WholeConversation
 from models.wire.shapes.replays import Replay, ReplayedTurns
 from models.wire.shapes.service import (
@@ -205,7 +205,9 @@ ROUTES: dict[str, Route] = {
     "GET /llms.txt": Route("Service", TEXT, open=True),
 }
 
-EVENTS = {completion_event(state): JobEvent for state in sorted(FINAL)}
+EVENTS: dict[str, Shape] = {completion_event(state): JobEvent for state in sorted(FINAL)} | dict.fromkeys(
+    ("replay.cancelled", "replay.completed"), ProgressEvent
+)
 """What webhooks are sent, by its type."""
 
 _HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}

@@ -36,7 +36,7 @@ LIMIT_S, LOOK_S = 600.0, 0.5
 SET = "bench"
 COLUMNS = (
     *("replay", "turns", "identical", "diverged", "not comparable", "share identical"),
-    *("cached tokens recorded", "replayed", "latency ms recorded", "replayed", "reasons beside the verdicts"),
+    *("cached tokens recorded", "replayed", "reasons beside the verdicts"),
 )
 PARTED = (
     "replay",
@@ -173,33 +173,24 @@ def _added(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What several replays come to, of what the rows show."""
     verdicts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    cached, latency, turns = [0.0, 0.0], [0.0, 0.0], 0
+    cached: Counter[str] = Counter()
     for view in views:
-        summary = view["summary"]
         verdicts.update(view["verdicts"])
-        reasons.update(summary["reasons"])
-        turns += summary["ended"]
-        for sums, told, each in ((cached, summary["cached_tokens"], "total"), (latency, summary["latency_ms"], "mean")):
-            weight = summary["ended"] if each == "mean" else 1
-            for place, side in enumerate(("source", "target")):
-                sums[place] += (told or {}).get(f"{side}_{each}", 0) * weight
-    means = [total / max(turns, 1) for total in latency]
-    told_latency = {"source_mean": means[0], "target_mean": means[1]}
-    told_cached = {"source_total": cached[0], "target_total": cached[1]}
-    summary = {"ended": turns, "reasons": reasons, "latency_ms": told_latency, "cached_tokens": told_cached}
-    return {"verdicts": verdicts, "summary": summary}
+        reasons.update(view["summary"]["reasons"])
+        cached.update(view["summary"]["cached_tokens"] or {})
+    ended = sum(view["summary"]["ended"] for view in views)
+    return {"verdicts": verdicts, "summary": {"ended": ended, "reasons": reasons, "cached_tokens": cached}}
 
 
 def row(one: Replayed) -> list[str]:
     verdicts, summary = Counter(one.view["verdicts"]), one.view["summary"]
-    cached, latency = summary["cached_tokens"] or {}, summary["latency_ms"] or {}
+    cached = summary["cached_tokens"] or {}
     return [
         one.name,
         str(summary["ended"]),
         *(str(verdicts[name]) for name in ("identical", "diverged", "not_comparable")),
         f"{verdicts['identical'] / max(summary['ended'], 1):.3f}",
         *(f"{cached.get(f'{side}_total', 0):,.0f}" for side in ("source", "target")),
-        *(f"{latency.get(f'{side}_mean', 0):.0f}" for side in ("source", "target")),
         ", ".join(f"{name} {number}" for name, number in sorted(summary["reasons"].items())),
     ]
 

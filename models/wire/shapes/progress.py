@@ -22,3 +22,14 @@ class Progress(Shape):
     created_at: Seconds
     request_counts: Counts
     metadata: Metadata
+
+
+class ProgressEvent(Shape):
+    """What your server is sent when a batch, a replay or an eval's run has ended; its `id` fetches the rest."""
+
+    id: str
+    object: Literal["event"]
+    type: str
+    created_at: Seconds
+    timestamp: str
+    data: Progress
