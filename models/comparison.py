@@ -84,9 +84,9 @@ def _difference(choice: int, old: Message, new: Message, mode: Mode) -> Differen
     before, after = _both(old, new, mode)
     if before == after:
         return None
-    position = _parting(before[0], after[0])
+    position = common_length(before[0], after[0])
     if before[0] == after[0]:
-        position += _parting(before[1], after[1])
+        position += common_length(before[1], after[1])
     shown = (_around("".join(text), position) for text in (before, after))
     return Difference(choice, position, *shown)
 
@@ -139,7 +139,8 @@ def _canonical(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _parting(before: str, after: str) -> int:
+def common_length(before: str, after: str) -> int:
+    """So many characters are the same at the beginning."""
     pairs = enumerate(zip(before, after, strict=False))
     return next((position for position, (old, new) in pairs if old != new), min(len(before), len(after)))
 

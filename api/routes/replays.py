@@ -15,7 +15,7 @@ from infra.clock import now_ms
 from infra.outbound import check_url
 from models import batches, idempotency, ids, replayed, replays
 from models.accounts import Caller
-from models.batches import NewBatch
+from models.batches import NewBatch, begin
 from models.errors import Conflict, InvalidRequest, NotFound
 from models.lifecycle import FINAL
 from models.listings import LIMIT_MOST, Window, page
@@ -169,7 +169,7 @@ async def _check_first(state: State, caller: Caller, new: NewBatch) -> None:
 def _begun(session: Session, new: NewBatch, asked: Asked | None) -> str:
     """The id of the replay that the request stands for."""
     if asked is None:
-        batches.begin(session, new)
+        begin(session, new)
         return new.id
     return idempotency.begin_once(session, new, asked.key, asked.digest_of)
 

@@ -68,7 +68,8 @@ def test_it_is_sound(document):
     assert len(set(names)) == len(names)
     assert all(each["responses"] and each["tags"] and each["summary"] for each in operations)
     assert set(document["webhooks"]) == {
-        f"chat.completion.{word}" for word in ("completed", "failed", "cancelled", "expired")
+        *(f"chat.completion.{word}" for word in ("completed", "failed", "cancelled", "expired")),
+        *("replay.cancelled", "replay.completed"),
     }
 
 

@@ -76,7 +76,7 @@ def matches(prints: str, printed: str) -> bool:
 @pytest.mark.parametrize("page", ["README.md", "docs/api.md", "docs/replay.md"])
 def test_the_examples_of_a_page_print_what_it_says(page: str, stack: Stack) -> None:
     examples = examples_of(ROOT / page)
-    assert len(examples) >= 5
+    assert len(examples) >= 3
     key = stack.command("keys", "create", "--account", page)  # nothing is cached for it or in its lists
     done = subprocess.run(
         ("bash", "-e", "-c", script_of(examples, stack.url, key)),

@@ -2,7 +2,10 @@
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from models.comparison import common_length
 from models.token_places import Place, parting
 
 
@@ -43,6 +46,35 @@ def test_a_chunk_of_several_tokens_counts_as_many():
     one = result("a", "é", "b", tokens=[1, 1, 3, 4, 4])
     other = result("a", "é", "c", tokens=[1, 1, 3, 4, 4])
     assert parting(one, other, 0) == Place(3, "stream")
+
+
+def test_a_busy_engines_chunks_hold_more_tokens_and_part_no_sooner():
+    slow = result("ab", "cd", "e", tokens=[1, 2, 4, 5, 5])
+    assert parting(counted("a", "b", "c", "d", "e"), slow, 0) is None
+    assert parting(counted("a", "b", "c", "d", "x"), slow, 0) == Place(4, "stream")
+    assert parting(counted("a", "b", "c", "x"), slow, 0) == Place(2, "stream"), "the third is not certain"
+    assert parting(counted("a", "b"), slow, 0) == Place(2, "stream")
+    other = result("abc", "de", tokens=[1, 3, 5, 5])
+    assert parting(slow, other, 0) is None
+    longer = result("abc", "de", "f", tokens=[1, 3, 5, 6, 6])
+    assert parting(slow, longer, 0) == Place(5, "stream")
+
+
+@given(st.text("ab", min_size=1, max_size=12), st.text("ab", min_size=1, max_size=12), st.data())
+def test_however_streams_are_cut_no_more_is_told_than_is_the_same(one, other, data):
+    """A character is a token here."""
+
+    def cut(text):
+        places = sorted({*data.draw(st.sets(st.integers(1, len(text)))), len(text)})
+        pieces = [text[begin:end] for begin, end in zip([0, *places], places, strict=False)]
+        return result(*pieces, tokens=[1, *places, places[-1]])
+
+    found = parting(cut(one), cut(other), 0)
+    same = common_length(one, other)
+    if one == other:
+        assert found is None
+    else:
+        assert found.token <= same
 
 
 def test_log_probabilities_are_tokens_themselves():

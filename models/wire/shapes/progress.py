@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from models.tables.batches import BatchState
 from models.wire.chat import Metadata
 from models.wire.shapes import Seconds, Shape
 
@@ -18,7 +17,9 @@ class Progress(Shape):
 
     id: str
     object: Literal["batch", "replay", "eval.run"]
-    status: BatchState
+    status: Literal[
+        "validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"
+    ]
     created_at: Seconds
     request_counts: Counts
     metadata: Metadata
