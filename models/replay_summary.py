@@ -46,7 +46,7 @@ class Summary:
             summary._add(detail)
         if over and (left := planned - summary.counts.total()):
             summary.counts[Verdict.NOT_COMPARABLE] += left
-            summary.reasons[Why.NO_ANSWER] += left
+            summary.reasons[Why.NO_ANSWER.value] += left
         return summary
 
     def verdicts(self) -> dict[str, int]:
@@ -90,7 +90,7 @@ class Summary:
         verdict = Verdict(judged["verdict"])
         self.counts[verdict] += 1
         self.comparable[verdict] += bool(judged["comparable"])
-        self.reasons.update({reason["code"] for reason in judged["reasons"]})
+        self.reasons.update({str(reason["code"]) for reason in judged["reasons"]})
         if judged["similarity"] is not None:
             self.similarity, self.compared = self.similarity + judged["similarity"], self.compared + 1
         if judged["same_calls"] is not None:

@@ -1,5 +1,6 @@
 """A replay seen from outside: what may be asked, one status, AIGateway's fields, and turns with all that was found out."""
 
+import orjson
 import pytest
 from pydantic import ValidationError
 
@@ -166,6 +167,9 @@ def test_turns_that_will_never_be_asked_have_no_answer():
     told = Summary.of(3, [SAME], over=True).output()
     assert (told["verdict"], told["verdicts"]) == ("not_comparable", {"identical": 1, "not_comparable": 2})
     assert told["summary"]["reasons"] == {"no_answer": 2}
+    never = Judgement(Verdict.NOT_COMPARABLE, comparable=False, reasons=[Reason(Why.NO_ANSWER, "cancelled")]).told()
+    told = Summary.of(3, [{"repeat": 0, "judgement": never}], over=True).output()
+    assert orjson.loads(orjson.dumps(told)) == told, "as it is sent, and kept"
 
 
 @pytest.mark.parametrize(
