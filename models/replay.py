@@ -36,16 +36,18 @@ def changes(
     cards: tuple[str, str],
     systems: tuple[Any, Any] = (None, None),
 ) -> list[dict[str, Any]]:
-    """Which overrides have changed anything, of the recorded (`before`) and the replayed parameters; what they named and was so is none."""
+    """Which overrides have changed anything, of the recorded (`before`) and the replayed parameters; naming what was so is no change."""
     pairs = {name: (before.get(name), after.get(name)) for name in overrides if name not in _NO_PARAMETERS}
     if "system" in overrides:
         pairs["system"] = systems
     pairs["model"] = cards
-    return [
-        {"parameter": name, "recorded": old, "replayed": new}
-        for name, (old, new) in sorted(pairs.items())
-        if old != new
-    ]
+    return [_change(name, old, new) for name, (old, new) in sorted(pairs.items()) if old != new]
+
+
+def _change(name: str, old: Any, new: Any) -> dict[str, Any]:
+    """Numbers with their values; texts and tools by their name alone, since they go when their turn is deleted."""
+    short = name == "model" or all(value is None or isinstance(value, bool | int | float) for value in (old, new))
+    return {"parameter": name} | ({"recorded": old, "replayed": new} if short else {})
 
 
 def system_of(messages: Sequence[Mapping[str, Any]]) -> Any:

@@ -82,9 +82,9 @@ class Judgement:
     """Characters of all choices, recorded and replayed."""
 
     def told(self) -> dict[str, Any]:
-        """As it is stored beside the turn."""
+        """As it is stored beside the turn: nothing of what was said, so that a turn that is deleted is gone from here too."""
         where = self.difference
-        place = None if where is None else {name: getattr(where, name) for name in Difference.__slots__}
+        place = None if where is None else {"choice": where.choice, "position": where.position}
         return {
             "verdict": self.verdict,
             "comparable": self.comparable,

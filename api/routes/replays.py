@@ -20,7 +20,6 @@ from models.errors import Conflict, InvalidRequest, NotFound
 from models.lifecycle import FINAL
 from models.listings import LIMIT_MOST, Window, page
 from models.replay_summary import Summary
-from models.replayed import Shown
 from models.replays import Planned
 from models.tables.batches import Batch, BatchKind
 from models.tables.jobs import Door
@@ -80,7 +79,7 @@ async def list_turns(
 
     def query(session: Session) -> list[dict[str, Any]]:
         batch = _found(session, caller.account_id, replay_id)
-        return [_turn(each) for each in replayed.shown(session, batch, after, limit + 1, verdict)]
+        return _turns(session, batch, after, limit + 1, verdict)
 
     rows = await state.database.read(query)
     last = rows[:limit][-1]["number"] if rows else None
@@ -193,12 +192,15 @@ def _view(session: Session, batch: Batch, *, shown: int) -> dict[str, Any]:
     if output is None and batch.total and planned <= SUMMED_MOST:
         output = Summary.of(planned, replayed.details_of(session, batch)).output()
     few = shown or (1 if planned == 1 else 0)
-    turns = [_turn(each) for each in replayed.shown(session, batch, -1, few)] if few else None
+    turns = _turns(session, batch, -1, few, None) if few else None
     return replay_view(batch, output, turns)
 
 
-def _turn(each: Shown) -> dict[str, Any]:
-    return turn_view(each.row, each.detail, each.recorded, each.replayed)
+def _turns(session: Session, batch: Batch, after: int, limit: int, verdict: Verdict | None) -> list[dict[str, Any]]:
+    return [
+        turn_view(each.row, each.detail, each.recorded, each.replayed, batch.spec["mode"])
+        for each in replayed.shown(session, batch, after, limit, verdict)
+    ]
 
 
 def _found(session: Session, account_id: str, replay_id: str) -> Batch:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.comparison import Mode, diff
+from models.comparison import Mode, diff, first_difference
 from models.limits import MICROS_PER_CENT
 from models.tables.batches import Batch, BatchRow, BatchState
 from models.verdicts import Verdict
@@ -154,9 +154,11 @@ def turn_view(
     detail: Mapping[str, Any],
     recorded: Sequence[Mapping[str, Any]],
     replayed: Sequence[Mapping[str, Any]],
+    mode: str,
 ) -> dict[str, Any]:
     """`recorded` and `replayed` are what both answered, choice by choice, as far as it is still stored."""
     judged = detail.get("judgement")
+    place = judged and judged["difference"]
     old, new = detail.get("source") or {}, detail.get("target") or {}
     return {
         "number": row.number,
@@ -167,10 +169,10 @@ def turn_view(
         "verdict": judged["verdict"] if judged else Verdict.PENDING,
         "comparable": judged and judged["comparable"],
         "reasons": judged["reasons"] if judged else [],
-        "first_difference": judged and _difference(judged["difference"], detail.get("token")),
+        "first_difference": place and _difference(place, detail.get("token"), recorded, replayed, Mode(mode)),
         "similarity": judged and judged["similarity"],
         "same_tool_calls": judged and judged["same_calls"],
-        "diff": _diff(judged, recorded, replayed),
+        "diff": place and _diff(place["choice"], recorded, replayed),
         "source_output": _text(recorded),
         "target_output": _text(replayed),
         "source_tool_calls": _calls(recorded),
@@ -190,19 +192,30 @@ def _sides(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[tuple[str, M
     return ("source", old), ("target", new)
 
 
-def _difference(found: Mapping[str, Any] | None, token: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {"token": token and token["token"], "token_told_by": token and token["told_by"], **found}
+def _difference(
+    place: Mapping[str, Any],
+    token: Mapping[str, Any] | None,
+    recorded: Sequence[Mapping[str, Any]],
+    replayed: Sequence[Mapping[str, Any]],
+    mode: Mode,
+) -> dict[str, Any]:
+    """Where it was found; with both texts around it, as long as there are both."""
+    found = first_difference(recorded, replayed, mode) if recorded and replayed else None
+    return {
+        "token": token and token["token"],
+        "token_told_by": token and token["told_by"],
+        **place,
+        "recorded": found and found.recorded,
+        "replayed": found and found.replayed,
+    }
 
 
 def _diff(
-    judged: Mapping[str, Any] | None, recorded: Sequence[Any], replayed: Sequence[Any]
+    choice: int, recorded: Sequence[Mapping[str, Any]], replayed: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, str]] | None:
-    where = judged and judged["difference"]
-    if not where or where["choice"] >= min(len(recorded), len(replayed)):
+    if choice >= min(len(recorded), len(replayed)):
         return None
-    return diff(recorded[where["choice"]], replayed[where["choice"]])
+    return diff(recorded[choice], replayed[choice])
 
 
 def _text(choices: Sequence[Mapping[str, Any]]) -> str | None:

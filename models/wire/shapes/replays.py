@@ -18,8 +18,9 @@ class Difference(Shape):
     choice: int
     position: int
     """Characters that are the same before it, in what the mode looks at."""
-    recorded: str
-    replayed: str
+    recorded: str | None
+    """What stands around it; null where that is deleted."""
+    replayed: str | None
 
 
 class ReplayReason(Shape):

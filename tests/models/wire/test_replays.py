@@ -45,13 +45,13 @@ def said(text):
 
 def detail(verdict=Verdict.DIVERGED, comparable=True, reasons=(), similarity=0.5, same_calls=None, **changes):
     found = Judgement(verdict, comparable, reasons, None, similarity, same_calls, (3, 3)).told()
-    found["difference"] = {"choice": 0, "position": 2, "recorded": "abc", "replayed": "abd"}
+    found["difference"] = {"choice": 0, "position": 2}
     measured = {"environment": "env_a", "latency_ms": 700, "ttft_ms": 70, "cost_micros": 700, "completion_tokens": 3}
     sides = {"source": measured | {"cached_tokens": 0}, "target": measured | {"latency_ms": 900, "cached_tokens": 2}}
     return {"repeat": 0, "judgement": found, "token": {"token": 1, "told_by": "stream"}} | sides | changes
 
 
-TURN = turn_view(row(), detail(), said("abc"), said("abd"))
+TURN = turn_view(row(), detail(), said("abc"), said("abd"), "exact")
 
 
 def test_a_turn_tells_what_was_said_and_where_it_parts():
@@ -70,15 +70,16 @@ def test_a_turn_tells_what_was_said_and_where_it_parts():
 
 
 def test_a_turn_that_waits_has_no_verdict_and_no_output():
-    told = turn_view(row(RowState.WAITING, job_id=None), {"repeat": 3}, said("abc"), [])
+    told = turn_view(row(RowState.WAITING, job_id=None), {"repeat": 3}, said("abc"), [], "exact")
     assert ReplayedTurn.model_validate(told, extra="forbid")
     assert (told["verdict"], told["comparable"], told["target_output"], told["repeat"]) == ("pending", None, None, 3)
     assert (told["latency_target_ms"], told["first_difference"], told["source_output"]) == (None, None, "abc")
 
 
 def test_what_is_deleted_is_not_shown_though_judged():
-    told = turn_view(row(), detail(), [], said("abd"))
+    told = turn_view(row(), detail(), [], said("abd"), "exact")
     assert (told["verdict"], told["source_output"], told["diff"]) == ("diverged", None, None)
+    assert (told["first_difference"]["position"], told["first_difference"]["recorded"]) == (2, None)
 
 
 def test_a_replay_of_one_turn_shows_its_outputs_at_the_top():
