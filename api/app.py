@@ -22,11 +22,14 @@ from api.deps import State
 from api.middleware import RequestId
 from api.routes import (
     accounts,
+    batches,
     chat,
     completions,
     conversations,
     documents,
+    files,
     health,
+    job_files,
     jobs,
     models,
     native,
@@ -51,7 +54,7 @@ from models.errors import InvalidRequest, NotFound, TramError
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    *(chat, completions, texts, native, jobs, conversations, replays, webhooks),
+    *(chat, completions, texts, native, jobs, conversations, replays, job_files, files, batches, webhooks),
     *(accounts, usage, models, health, documents),
 )
 

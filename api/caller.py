@@ -1,7 +1,9 @@
 """How does the command line talk to a running Tramontane?  Over HTTP, with a key, like anybody else."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -44,11 +46,50 @@ class ServiceClient:
             found, more = found + page["data"], page["has_more"]
         return found
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def upload(self, path: Path, purpose: str) -> str:
+        """The id of the file, which is read as it is sent."""
+        with path.open("rb") as file:
+            view = self._ask("POST", "/v1/files", files={"file": (path.name, file)}, data={"purpose": purpose})
+        return str(view["id"])
+
+    def start_batch(self, file_id: str, endpoint: str, window: str, metadata: dict[str, str]) -> dict[str, Any]:
+        body = {"input_file_id": file_id, "endpoint": endpoint, "completion_window": window, "metadata": metadata}
+        return self._ask("POST", "/v1/batches", body)
+
+    def batch(self, batch_id: str) -> dict[str, Any]:
+        return self._ask("GET", f"/v1/batches/{batch_id}")
+
+    def cancel_batch(self, batch_id: str) -> dict[str, Any]:
+        return self._ask("POST", f"/v1/batches/{batch_id}/cancel")
+
+    def batches(self) -> Iterator[dict[str, Any]]:
+        """The newest first, page by page."""
+        page = self._ask("GET", "/v1/batches?limit=100")
+        yield from page["data"]
+        while page["has_more"]:
+            page = self._ask("GET", f"/v1/batches?limit=100&after={page['last_id']}")
+            yield from page["data"]
+
+    def download(self, file_id: str, place: Path) -> None:
+        """Whole or not at all."""
+        part = place.with_name(place.name + ".part")
         try:
-            answer = self._http.request(method, path, json=body)
+            with self._http.stream("GET", f"/v1/files/{file_id}/content") as answer, part.open("wb") as file:
+                if answer.is_error:
+                    raise Refused(f"{file_id} cannot be read: status {answer.status_code}")
+                for piece in answer.iter_bytes():
+                    file.write(piece)
+        except httpx2.HTTPError as error:
+            raise Unavailable(f"{file_id} broke off: {error}") from error
+        part.replace(place)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None, **form: Any) -> dict[str, Any]:
+        try:
+            answer = self._http.request(method, path, json=body, **form)
         except httpx2.HTTPError as error:
             raise Unavailable(f"nothing answers at {self._http.base_url}: {error}") from error
+        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise Unavailable(f"{self._http.base_url} cannot serve at the moment")
         told: dict[str, Any] = answer.json()
         if answer.is_error:
             raise Refused(told["error"]["message"])

@@ -24,6 +24,7 @@ MODULES = {
     "upkeep": "run",
     "migrate": "run",
     "replay": "replay",
+    "batch": "batch",
     "keys": "keys",
     "accounts": "accounts",
     "workers": "fleet",

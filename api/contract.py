@@ -10,9 +10,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from api.vocabulary import RATES
+from models.batches import ENDED
 from models.lifecycle import FINAL
 from models.webhooks import completion_event
 from models.wire.accounts import NewSubAccount, Rotation, SubAccountUpdate
+from models.wire.batches import BatchRequest
 from models.wire.chat import ChatRequest, JobRequest
 from models.wire.completions import CompletionUpdate
 from models.wire.replays import ReplayRequest
@@ -26,6 +28,7 @@ from models.wire.shapes.accounts import (
     UsageBySubAccount,
     UsageByTag,
 )
+from models.wire.shapes.batches import BatchLine, FileBatch, Progress, ProgressEvent
 from models.wire.shapes.chat import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -34,6 +37,7 @@ from models.wire.shapes.chat import (
     StoredCompletion,
     StoredMessage,
 )
+from models.wire.shapes.files import DeletedFile, File, SignedLink, Upload
 from models.wire.shapes.native import NativeAnswer, NativeBody, NativeChunk, NativeError, NativeWaiting
 from models.wire.shapes.progress import Progress, ProgressEvent
 from models.wire.shapes.records import Conversation, Job, JobEnd, WholeConversation
@@ -58,6 +62,7 @@ TEXT, METRICS, HTML, JSON, STREAM = (
     "application/json",
     "text/event-stream",
 )
+FORM, BYTES = "multipart/form-data", "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ class Route:
     """What an error looks like at the doors of others' making."""
     open: bool = False
     """No key is asked for."""
+    takes_in: str = JSON
+    """The content type of the body."""
 
 
 ANY = (400, 401, 413, 500, 503)
@@ -181,6 +188,26 @@ ROUTES: dict[str, Route] = {
     "GET /v1/replays/{replay_id}/turns": Route("Replays", ReplayedTurns, None, (404,)),
     "GET /v1/replays/{replay_id}/events": Route("Replays", STREAM, None, (404,), streams=(Progress,)),
     "POST /v1/replays/{replay_id}/cancel": Route("Replays", Replay, None, (404,)),
+    "POST /v1/files": Route(
+        "Files", File, Upload, (422,), takes=("idempotency-key",), gives=("idempotent-replayed",), takes_in=FORM
+    ),
+    "GET /v1/files": Route("Files", File, page=True),
+    "GET /v1/files/{file_id}": Route("Files", File, None, (404,)),
+    "GET /v1/files/{file_id}/content": Route(
+        "Files", BYTES, None, (404,), gives=("content-length", "content-disposition")
+    ),
+    "DELETE /v1/files/{file_id}": Route("Files", DeletedFile, None, (404,)),
+    "GET /v1/files/jobs/{job_id}/{filename}": Route("Files", BYTES, None, (404,)),
+    "GET /v1/files/jobs/{job_id}/{filename}/signed": Route("Files", SignedLink, None, (404,)),
+    "GET /v1/files/signed/{job_id}/{filename}": Route("Files", BYTES, None, (400, 403, 404, 500, 503), open=True),
+    "POST /v1/batches": Route(
+        "Batches", FileBatch, BatchRequest, (404, 422), takes=("idempotency-key",), gives=("idempotent-replayed",)
+    ),
+    "GET /v1/batches": Route("Batches", FileBatch, page=True),
+    "GET /v1/batches/{batch_id}": Route("Batches", FileBatch, None, (404,)),
+    "POST /v1/batches/{batch_id}/cancel": Route("Batches", FileBatch, None, (404, 409)),
+    "GET /v1/batches/{batch_id}/results": Route("Batches", BatchLine, None, (404,), page=True),
+    "GET /v1/batches/{batch_id}/events": Route("Batches", STREAM, None, (404,), streams=(Progress,)),
     "GET /v1/webhook_deliveries": Route("Webhooks", WebhookDelivery, page=True),
     "GET /v1/webhook_deliveries/{delivery_id}": Route("Webhooks", WebhookDelivery, None, (404,)),
     "GET /v1/webhook-secret": Route("Webhooks", WebhookSecret),
@@ -205,9 +232,11 @@ ROUTES: dict[str, Route] = {
     "GET /llms.txt": Route("Service", TEXT, open=True),
 }
 
-EVENTS: dict[str, Shape] = {completion_event(state): JobEvent for state in sorted(FINAL)} | dict.fromkeys(
-    ("replay.cancelled", "replay.completed"), ProgressEvent
-)
+EVENTS: dict[str, Shape] = {
+    **{completion_event(state): JobEvent for state in sorted(FINAL)},
+    **{f"batch.{state}": ProgressEvent for state in sorted(ENDED)},
+    **dict.fromkeys(("replay.cancelled", "replay.completed"), ProgressEvent),
+}
 """What webhooks are sent, by its type."""
 
 _HELLO: dict[str, Any] = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
-import orjson
 from redis.asyncio import Redis
 from starlette.requests import ClientDisconnect, Request
 
@@ -26,13 +25,11 @@ from models.accounts import Caller
 from models.errors import InvalidRequest, TooLarge, Unauthenticated
 from models.idempotency import LONGEST_KEY
 from models.wire.accounts import TAG
-from models.wire.problems import half_in, nul_in, rounded_in
+from models.wire.bodies import parsed
 
 KEY_CACHE_S = 5.0
 _KEYS_MOST = 10_000
 HEADERS_MOST_BYTES = 64 << 10
-DEPTH_MOST = 100
-"""How deep a body may nest; no schema needs more, and encoders of JSON give up at 250."""
 
 
 @dataclass
@@ -106,24 +103,7 @@ def key_of(request: Request) -> str | None:
 
 async def body_of(request: Request) -> dict[str, Any]:
     """The request's JSON object.  Raises TooLarge, InvalidRequest."""
-    raw = await _read(request, state_of(request).settings.max_body_bytes)
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        if b"\\u" in raw and (where := half_in(raw)):
-            raise InvalidRequest(f"{where}: half a surrogate pair is no character", param=where) from None
-        raise InvalidRequest(f"the body is not valid JSON: {error}", param="body", code="invalid_json") from None
-    if not isinstance(body, dict):
-        raise InvalidRequest("the body has to be a JSON object", param="body", code="invalid_json")
-    if raw.count(b"{") + raw.count(b"[") > DEPTH_MOST and _deeper_than(body, DEPTH_MOST):
-        raise InvalidRequest(
-            f"the body is nested more than {DEPTH_MOST} levels deep", param="body", code="invalid_json"
-        )
-    if b"\\u0000" in raw and (where := nul_in(body)):
-        raise InvalidRequest(f"{where}: NUL characters are not accepted", param=where)
-    if where := rounded_in(raw, body):
-        raise InvalidRequest(f"{where}: integers have at most 64 bits", param=where)
-    return body
+    return parsed(await _read(request, state_of(request).settings.max_body_bytes))
 
 
 async def _read(request: Request, most: int) -> bytes:
@@ -140,18 +120,3 @@ async def _read(request: Request, most: int) -> bytes:
     except ClientDisconnect:
         raise InvalidRequest("the body broke off", param="body") from None
     return b"".join(parts)
-
-
-def _deeper_than(value: Any, most: int) -> bool:
-    """Level by level, since recursion is what such a body is made to exhaust."""
-    level = [value]
-    for _ in range(most):
-        level = [
-            item
-            for holder in level
-            for item in (holder.values() if isinstance(holder, dict) else holder)
-            if isinstance(item, dict | list)
-        ]
-        if not level:
-            return False
-    return True

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from api.errors import envelope, native_envelope
+from api.errors import native_envelope
 from models.errors import TramError
+from models.wire.errors import envelope
 from models.wire.native import NativeChunks, result_of, succeeded
 from models.wire.texts import TextChunks, text_completion
 

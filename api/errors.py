@@ -1,11 +1,10 @@
-"""Which status and type does an error have on the wire?  One table, and OpenAI's envelope with all four keys; at Cloudflare's
-addresses Cloudflare's, with its number where it has one (source: Workers AI's list of errors), else with the status.
+"""How is a request refused?  With OpenAI's envelope (`models.wire.errors`) and advice whether to try again; at Cloudflare's addresses with
+Cloudflare's, and its number where it has one (source: Workers AI's list of errors), else the status.
 
 The text of an exception that is not ours never leaves: the caller gets the request id, the log gets the rest.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -15,37 +14,8 @@ from starlette.responses import Response
 from infra.telemetry import REFUSALS
 from models import errors
 from models.limits import RETRY_MOST_S
+from models.wire.errors import Wire, envelope, wire_of
 
-
-@dataclass(frozen=True, slots=True)
-class Wire:
-    status: int
-    type: str
-    again: bool = True
-    """False: who tries again is told the same, though OpenAI's clients, which go by the status, might."""
-
-
-TABLE: dict[type[errors.TramError], Wire] = {
-    errors.TramError: Wire(500, "server_error"),
-    errors.InvalidRequest: Wire(400, "invalid_request_error"),
-    errors.TooLarge: Wire(413, "invalid_request_error"),
-    errors.KeyReused: Wire(422, "invalid_request_error"),
-    errors.Unauthenticated: Wire(401, "authentication_error"),
-    errors.InsufficientCredits: Wire(402, "insufficient_credits", again=False),
-    errors.BudgetExceeded: Wire(402, "budget_exceeded", again=False),
-    errors.PermissionDenied: Wire(403, "permission_error", again=False),
-    errors.NotFound: Wire(404, "not_found"),
-    errors.Conflict: Wire(409, "conflict_error", again=False),
-    errors.RateLimited: Wire(429, "rate_limit_error"),
-    errors.QueueFull: Wire(429, "rate_limit_error"),
-    errors.Unavailable: Wire(503, "service_unavailable"),
-    errors.Expired: Wire(504, "timeout_error", again=False),
-    errors.Cancelled: Wire(409, "conflict_error", again=False),
-    errors.EngineError: Wire(500, "server_error"),
-    errors.EngineBusy: Wire(503, "service_unavailable"),
-    errors.EngineLost: Wire(503, "service_unavailable"),
-    errors.Interrupted: Wire(500, "server_error"),
-}
 RETRY_AFTER_S = 5.0
 """What a 503 advises: a worker's restart takes about this long."""
 
@@ -66,21 +36,6 @@ _NATIVE_CODES: dict[type[errors.TramError], int] = {
     errors.EngineBusy: 3040,
 }
 _NO_SUCH_MODEL = 5007
-
-
-def wire_of(error: errors.TramError) -> Wire:
-    return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
-
-
-def envelope(error: errors.TramError) -> dict[str, Any]:
-    return {
-        "error": {
-            "message": error.message,
-            "type": wire_of(error).type,
-            "param": error.param,
-            "code": error.own_code,
-        }
-    }
 
 
 def native_envelope(error: errors.TramError) -> dict[str, Any]:

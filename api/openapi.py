@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from api.contract import ANY, EVENTS, EXAMPLES, JSON, ROUTES, STREAM, Route, Shape
-from api.errors import TABLE
 from api.vocabulary import ADVICE, CODES, EVENT_HEADERS, EVERYWHERE, HEADERS, QUERY, SELDOM, TAKEN
+from models.wire.errors import TABLE
 from models.wire.shapes.chat import Error
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -60,14 +60,14 @@ def _describe(operation: Json, route: Route | None) -> None:
     headers = [_parameter(name, "header", HEADERS[name], TAKEN.get(name)) for name in ("x-request-id", *route.takes)]
     operation["parameters"] = [*operation.get("parameters", ()), *map(_query, route.query), *headers]
     if route.body:
-        operation["requestBody"] = _body(route.body)
+        operation["requestBody"] = _body(route.body, route.takes_in)
     if route.open:
         operation["security"] = []
 
 
 def _responses(route: Route) -> dict[str, Json]:
     """By status."""
-    refused = () if route.open else (*ANY, *route.refuses)
+    refused = route.refuses if route.open else (*ANY, *route.refuses)
     found = {str(status): _refused(status, route.refusal) for status in refused}
     for status, shape in ((route.status, route.answer), *route.also):
         found[str(status)] = _answer(status, shape, route)
@@ -150,14 +150,15 @@ def _query(name: str) -> Json:
     return _parameter(name, "query", QUERY[name], pairs) | {"style": "deepObject", "explode": True}
 
 
-def _body(shape: Shape) -> Json:
+def _body(shape: Shape, kind: str = JSON) -> Json:
     content: Json = {"schema": _reference(shape)}
     if shape in EXAMPLES:
         content["example"] = EXAMPLES[shape]
-    return {"required": True, "content": {JSON: content}}
+    return {"required": True, "content": {kind: content}}
 
 
 def _event(name: str, body: Shape) -> Json:
+    subject, _, state = name.rpartition(".")
     headers = [_parameter(header, "header", told, required=True) for header, told in EVENT_HEADERS.items()]
     answers = {
         "2XX": {"description": "Taken; it is not sent again"},
@@ -165,7 +166,7 @@ def _event(name: str, body: Shape) -> Json:
         "default": {"description": "Tried again, over three days"},
     }
     return {
-        "summary": f"A job with a `webhook_url` has ended: {name.rpartition('.')[2]}",
+        "summary": f"A {'job' if subject == 'chat.completion' else subject} with a `webhook_url` has ended: {state}",
         "operationId": name.replace(".", "_"),
         "tags": ["Webhooks"],
         "parameters": headers,

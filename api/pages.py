@@ -91,7 +91,7 @@ def _operation(document: Json, method: str, path: str, operation: Json) -> str:
         parts.append(f"<p>{_code(told)}</p>")
     parts.append(_rows((each["name"], each["in"], each.get("description", "")) for each in operation["parameters"]))
     if body := operation.get("requestBody"):
-        parts.append(_body(body["content"]["application/json"]))
+        parts += [_body(kind, each) for kind, each in body["content"].items()]
     told = {status: _followed(document, each) for status, each in operation["responses"].items()}
     answers = ((status, _kinds(each), each["description"]) for status, each in told.items())
     return "".join([*parts, _rows(answers), "</section>"])
@@ -102,10 +102,11 @@ def _followed(document: Json, answer: Json) -> Json:
     return document["components"]["responses"][name] if name else answer
 
 
-def _body(content: Json) -> str:
+def _body(kind: str, content: Json) -> str:
     example = content.get("example")
     shown = f"<pre>{escape(json.dumps(example, indent=2))}</pre>" if example else ""
-    return f"<p>Body: {_link(content['schema'])}</p>{shown}"
+    told = "" if kind == "application/json" else f" ({escape(kind)})"
+    return f"<p>Body{told}: {_link(content['schema'])}</p>{shown}"
 
 
 def _kinds(answer: Json) -> str:

@@ -6,9 +6,9 @@ uvicorn refuses such bytes before there is a request, in plain text; only that a
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.errors import envelope
 from models import ids
 from models.errors import InvalidRequest
+from models.wire.errors import envelope
 
 
 class Protocol(HttpToolsProtocol):

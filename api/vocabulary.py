@@ -28,6 +28,8 @@ HEADERS = {
     "x-accel-buffering": "`no`: nginx passes tokens on as they come",
     "cache-control": "`no-cache`",
     "allow": "The methods that there are",
+    "content-length": "The file's size in bytes",
+    "content-disposition": "The file's name",
     "idempotency-key": "Makes the request once: sent again within a day it joins what it made",
     "last-event-id": "Go on behind this event",
     "x-aig-tag": "What the usage is counted under, beside its account",

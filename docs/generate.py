@@ -20,7 +20,6 @@ from prometheus_client.metrics_core import Metric
 
 from api import cli, openapi
 from api.app import create_app
-from api.errors import TABLE
 from infra import telemetry
 from infra.settings import Settings
 from models import errors
@@ -29,6 +28,7 @@ from models.cards.card import catalogue
 from models.cards.gpus import CLASSES
 from models.errors import TramError
 from models.lifecycle import FINAL, TRANSITIONS
+from models.wire.errors import TABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

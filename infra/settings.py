@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     )
     concurrency: int = Field(0, ge=0, le=4096, description="Jobs one worker holds at once; 0: from the card")
     max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest request body accepted")
+    max_file_bytes: int = Field(512 << 20, ge=1024, description="Largest file accepted; files are not held in memory")
     drain_s: float = Field(
         30.0, gt=0, description="How long a stopping worker lets running jobs end before handing them back"
     )

@@ -70,7 +70,8 @@ def begin(session: Session, batch: NewBatch) -> None:
 
 def add(session: Session, batch_id: str, rows: Iterable[NewRow]) -> None:
     """Rows of a batch that has not ended; those without a body count as failed at once."""
-    new = [_row(batch_id, each) for each in rows]
+    ended_no = _ended_no(session, batch_id)
+    new = [_row(batch_id, each, ended_no) for each in rows]
     if not new:
         return
     session.execute(insert(BatchRow), new)
@@ -79,8 +80,8 @@ def add(session: Session, batch_id: str, rows: Iterable[NewRow]) -> None:
 
 
 def clear(session: Session, batch_id: str) -> None:
-    """Its rows go: whoever made them died on the way and begins anew."""
-    assert session.scalar(select(Batch.state).where(Batch.id == batch_id)) is BatchState.VALIDATING
+    """Its rows go: whoever made them died on the way and begins anew, or it was cancelled before all were there."""
+    assert session.scalar(select(Batch.started_ms).where(Batch.id == batch_id)) is None
     session.execute(delete(BatchRow).where(BatchRow.batch_id == batch_id))
     session.execute(update(Batch).where(Batch.id == batch_id).values(total=0, completed=0, failed=0))
 
@@ -124,9 +125,11 @@ def feed(session: Session, batch_id: str, new: Mapping[int, NewJob]) -> set[int]
 
 def refuse(session: Session, batch_id: str, errors: Mapping[int, dict[str, Any]]) -> None:
     """Waiting rows that can never become jobs."""
+    ended_no = _ended_no(session, batch_id)
     for number, error in errors.items():
         mine = (BatchRow.batch_id == batch_id, BatchRow.number == number, BatchRow.state == RowState.WAITING)
-        step = update(BatchRow).where(*mine).values(state=RowState.FAILED, error=error, body=None)
+        step = update(BatchRow).where(*mine)
+        step = step.values(state=RowState.FAILED, error=error, body=None, ended_no=ended_no)
         if session.scalar(step.returning(BatchRow.number)) is not None:
             _add_up(session, batch_id, {"failed": 1})
 
@@ -152,8 +155,9 @@ def settle(session: Session, batch_id: str, numbers: Collection[int]) -> list[in
     rows = rows.where(BatchRow.number.in_(numbers), Job.state.in_(FINAL))
     found = {row.number: row for row in session.execute(rows)}
     good = {number for number, row in found.items() if row.state is JobState.COMPLETED}
-    done = _move(session, batch_id, good, RowState.COMPLETED)
-    lost = _move(session, batch_id, found.keys() - good, RowState.FAILED)
+    ended_no = _ended_no(session, batch_id)
+    done = _move(session, batch_id, good, RowState.COMPLETED, ended_no)
+    lost = _move(session, batch_id, found.keys() - good, RowState.FAILED, ended_no)
     used = {name: sum(getattr(found[number], name) or 0 for number in done | lost) for name in _USED}
     if done or lost:
         _add_up(session, batch_id, used | {"completed": len(done), "failed": len(lost)})
@@ -188,12 +192,14 @@ def expire(session: Session, batch_id: str, now_ms: int) -> bool:
 
 
 def drop(session: Session, batch_id: str, error: dict[str, Any]) -> int:
-    """Rows that wait fail with `error`; how many."""
-    mine = (BatchRow.batch_id == batch_id, BatchRow.state == RowState.WAITING)
-    step = update(BatchRow).where(*mine).values(state=RowState.FAILED, error=error, body=None)
-    dropped = len(session.scalars(step.returning(BatchRow.number)).all())
-    _add_up(session, batch_id, {"failed": dropped})
-    return dropped
+    """Rows that wait fail with `error`, some at a time; how many."""
+    some = _rows(batch_id, RowState.WAITING).with_only_columns(BatchRow.number).limit(SETTLE_MOST)
+    dropped = sorted(session.scalars(some.with_for_update()))
+    mine = (BatchRow.batch_id == batch_id, BatchRow.number.in_(dropped))
+    facts = {"state": RowState.FAILED, "error": error, "body": None, "ended_no": _ended_no(session, batch_id)}
+    session.execute(update(BatchRow).where(*mine).values(facts), execution_options=_PLAIN)
+    _add_up(session, batch_id, {"failed": len(dropped)})
+    return len(dropped)
 
 
 def stop_jobs(session: Session, batch: Batch, now_ms: int) -> list[Moved]:
@@ -245,21 +251,28 @@ def last_state(batch: Batch) -> BatchState:
     return BatchState.COMPLETED if batch.expired_ms is None else BatchState.EXPIRED
 
 
-def _row(batch_id: str, new: NewRow) -> dict[str, Any]:
+def _row(batch_id: str, new: NewRow, ended_no: int) -> dict[str, Any]:
     row = {name: getattr(new, name) for name in NewRow.__slots__}
     state = RowState.FAILED if new.body is None else RowState.WAITING
     place = new.number if new.place is None else new.place
-    return row | {"batch_id": batch_id, "state": state, "place": place}
+    failed_no = ended_no if state is RowState.FAILED else None
+    return row | {"batch_id": batch_id, "state": state, "place": place, "ended_no": failed_no}
 
 
 def _rows(batch_id: str, state: RowState) -> Select[BatchRow]:
     return select(BatchRow).where(BatchRow.batch_id == batch_id, BatchRow.state == state)
 
 
-def _move(session: Session, batch_id: str, numbers: Collection[int], state: RowState) -> set[int]:
+def _ended_no(session: Session, batch_id: str) -> int:
+    """The batch is held from here on: of two that count, the second sees what the first has counted."""
+    counted = select(Batch.completed + Batch.failed).where(Batch.id == batch_id).with_for_update()
+    return session.scalars(counted).one()
+
+
+def _move(session: Session, batch_id: str, numbers: Collection[int], state: RowState, ended_no: int) -> set[int]:
     """Those that this has moved."""
     step = update(BatchRow).where(BatchRow.batch_id == batch_id, BatchRow.number.in_(numbers))
-    step = step.where(BatchRow.state == RowState.RUNNING).values(state=state)
+    step = step.where(BatchRow.state == RowState.RUNNING).values(state=state, ended_no=ended_no)
     return set(session.scalars(step.returning(BatchRow.number), execution_options=_PLAIN)) if numbers else set()
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from models.batches import NewBatch, begin
 from models.errors import KeyReused
+from models.files import NewFile, store
 from models.handover import NewJob
 from models.jobs import submit
 from models.tables.jobs import IdempotencyKey
@@ -32,17 +33,9 @@ def digest(path: str, body: dict[str, Any]) -> str:
 
 def submit_once(session: Session, job: NewJob, key: str, digest_of: str, now_ms: int) -> str:
     """The id of the job that `key` stands for: this one, or the one that an equal request made.  Raises KeyReused."""
-    known = _taken(session, job.account_id, key, digest_of, job.id, now_ms)
+    known = taken(session, job.account_id, key, digest_of, job.id, now_ms)
     if known == job.id:
         submit(session, [job])
-    return known
-
-
-def begin_once(session: Session, batch: NewBatch, key: str, digest_of: str) -> str:
-    """The same for a batch, a replay, an eval's run."""
-    known = _taken(session, batch.account_id, key, digest_of, batch.id, batch.created_ms)
-    if known == batch.id:
-        begin(session, batch)
     return known
 
 
@@ -57,7 +50,23 @@ def forget(session: Session, now_ms: int) -> None:
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.due_ms <= now_ms))
 
 
-def _taken(session: Session, account_id: str, key: str, digest_of: str, name: str, now_ms: int) -> str:
+def begin_once(session: Session, batch: NewBatch, key: str, digest_of: str) -> str:
+    """The same for a batch, a replay or an eval's run, whose rows come later."""
+    known = taken(session, batch.account_id, key, digest_of, batch.id, batch.created_ms)
+    if known == batch.id:
+        begin(session, batch)
+    return known
+
+
+def store_once(session: Session, file: NewFile, account_id: str, key: str, digest_of: str, now_ms: int) -> str | None:
+    """The same for a file whose bytes have come; None where they came too late."""
+    known = taken(session, account_id, key, digest_of, file.id, now_ms)
+    if known == file.id and not store(session, file):
+        return None
+    return known
+
+
+def taken(session: Session, account_id: str, key: str, digest_of: str, name: str, now_ms: int) -> str:
     """What the key stands for from now on: `name`, if nothing had it."""
     mine = (IdempotencyKey.account_id == account_id, IdempotencyKey.key == key)
     session.execute(delete(IdempotencyKey).where(*mine, IdempotencyKey.due_ms <= now_ms))

@@ -175,6 +175,8 @@ def _remains(job: Row[Any], ending: Ending) -> dict[str, Any]:
         return {"parameters": job.parameters, "forget_due_ms": None}
     if job.door is Door.CHAT:
         return {"parameters": None, "result": None, "result_key": None, "forget_due_ms": None}
+    if job.door is Door.BATCH:  # its batch's file is to hold it, and then lets go (`models.batch_results`)
+        return {"parameters": None, "forget_due_ms": None}
     return {"parameters": None, "forget_due_ms": ending.at_ms + FORGET_MS}
 
 

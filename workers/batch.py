@@ -38,6 +38,8 @@ from models.tables.jobs import Door
 
 log = logging.getLogger(__name__)
 
+FEED_ROWS = 64
+"""Rows that are read, and become jobs, at a time: one may hold four megabytes."""
 WINDOW = 512
 """Rows of one batch that are jobs at once: more than a worker holds, so that the engine's policy has a choice, and few enough
 for Redis' queues to stay shallow."""
@@ -144,9 +146,12 @@ class Feeder:
             return False
         if expired:
             await self.database.write(partial(batches.expire, batch_id=batch.id, now_ms=now_ms()))
+        if batch.started_ms is None:
+            await self.database.write(partial(batches.clear, batch_id=batch.id))
         code = _STOPPED[batch.state]
         error = {"kind": "Cancelled", "message": _WORDS[code], "param": None, "code": code}
-        await self.database.write(partial(batches.drop, batch_id=batch.id, error=error))
+        while await self.database.write(partial(batches.drop, batch_id=batch.id, error=error)):
+            pass
         if batch.state is BatchState.CANCELLING:
             stop = partial(batches.stop_jobs, batch=batch, now_ms=now_ms())
             for moved in await self.database.write(stop):
@@ -155,7 +160,7 @@ class Feeder:
 
     async def _feed(self, kind: Kind, batch: Batch) -> int:
         running: int = await self.database.read(partial(batches.running, batch_id=batch.id))
-        room = WINDOW - running
+        room = min(WINDOW - running, FEED_ROWS)
         rows = await self.database.read(partial(batches.waiting, batch_id=batch.id, limit=room)) if room > 0 else ()
         if not rows:
             return 0

@@ -31,7 +31,7 @@ from infra.rate_limiter import let_go
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
 from infra.token_stream import TokenWriter
-from models import idempotency, jobs, outbox, usage
+from models import files, idempotency, jobs, outbox, usage
 from models.cards.card import named
 from models.errors import EngineLost, Expired, TramError
 from models.handover import Moved
@@ -39,6 +39,7 @@ from models.lifecycle import JobState
 from models.tables.batches import BatchKind
 from models.wire.ending import StreamEnd
 from workers.batch import Feeder, Kind
+from workers.batch_file import FileKind
 from workers.deliver import Deliverer
 from workers.replay import Replays
 
@@ -103,6 +104,14 @@ class Upkeep:
             await self.objects.delete(key)
         await self.database.write(partial(idempotency.forget, now_ms=now_ms()))
 
+    async def sweep_files(self) -> None:
+        """Files that expired, were deleted or never came whole: first their bytes go, then the rows."""
+        gone = await self.database.write(partial(files.take_due, now_ms=now_ms()))
+        for _, key in gone:
+            await self.objects.delete(key)
+        if gone:
+            await self.database.write(partial(files.forget, names=[name for name, _ in gone]))
+
     async def fold(self) -> None:
         """Usage is added up, so that sums are read from few rows."""
         while await self.database.write(usage.fold) == usage.FOLD_MOST:
@@ -142,8 +151,6 @@ class Upkeep:
             self.nudge()
 
 
-KINDS: dict[BatchKind, Kind] = {BatchKind.REPLAY: Replays()}
-
 Sweep = Callable[[Upkeep], Awaitable[None]]
 
 SWEEPS: tuple[tuple[Sweep, float], ...] = (
@@ -152,6 +159,7 @@ SWEEPS: tuple[tuple[Sweep, float], ...] = (
     (Upkeep.republish, 1.0),
     (Upkeep.feed, 0.5),
     (Upkeep.forget, 10.0),
+    (Upkeep.sweep_files, 2.0),
     (Upkeep.fold, 10.0),
     (Upkeep.show, 5.0),
 )
@@ -189,10 +197,14 @@ async def opened(settings: Settings) -> AsyncIterator[Upkeep]:
             objects=held.objects,
             publisher=held.publisher,
             intake=Intake(held.database, fleet, Images(outbound), settings.webhook_networks),
-            kinds=KINDS,
+            kinds=_kinds(settings),
         )
         stack.push_async_callback(feeder.close)
         yield Upkeep(held.database, held.redis, held.stream, held.objects, held.publisher, deliverer, feeder)
+
+
+def _kinds(settings: Settings) -> dict[BatchKind, Kind]:
+    return {BatchKind.FILE: FileKind(settings.max_body_bytes), BatchKind.REPLAY: Replays()}
 
 
 async def _sweeping(upkeep: Upkeep, sweep: Sweep, every_s: float) -> None:

@@ -1,9 +1,9 @@
-// What does OpenAI's client for Node do with Tramontane?  Chats, streams, tools, schemas, stored completions and errors.
+// What does OpenAI's client for Node do with Tramontane?  Chats, streams, tools, schemas, stored completions, files, batches and errors.
 //
 //     export OPENAI_BASE_URL=http://127.0.0.1:8700/v1 OPENAI_API_KEY=sk-tram-...
 //     npm ci && node openai.mjs                  (in this folder)
 
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 
 const client = new OpenAI();
 const model = "tram-demo";
@@ -46,6 +46,20 @@ async function keepAndFind() {
   console.log((await client.chat.completions.delete(made.id)).deleted);
 }
 
+async function answerAFile() {
+  const row = { custom_id: "one", method: "POST", url: "/v1/chat/completions", body: { model, messages: [user("What is 6 times 7?")] } };
+  const file = await client.files.create({ file: await toFile(Buffer.from(JSON.stringify(row)), "rows.jsonl"), purpose: "batch" });
+  const endpoint = "/v1/chat/completions";
+  let batch = await client.batches.create({ input_file_id: file.id, endpoint, completion_window: "24h" });
+  while (!["completed", "failed", "expired", "cancelled"].includes(batch.status)) {
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    batch = await client.batches.retrieve(batch.id);
+  }
+  const [line] = (await (await client.files.content(batch.output_file_id)).text()).trim().split("\n");
+  console.log(batch.status, JSON.parse(line).response.body.choices[0].message.content);
+  console.log((await client.files.delete(file.id)).deleted);
+}
+
 async function beRefused() {
   const without = new OpenAI({ apiKey: "sk-nobody", maxRetries: 0 });
   const asked = [
@@ -58,6 +72,6 @@ async function beRefused() {
   }
 }
 
-for (const step of [stream, callATool, answerInASchema, keepAndFind, beRefused]) {
+for (const step of [stream, callATool, answerInASchema, keepAndFind, answerAFile, beRefused]) {
   await step();
 }

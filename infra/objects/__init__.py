@@ -7,10 +7,10 @@ from pathlib import Path
 
 from infra.objects.directory import DirectoryStore
 from infra.objects.s3 import S3Store
-from infra.objects.store import ObjectStore
+from infra.objects.store import ObjectStore, read
 from models.errors import InvalidRequest
 
-__all__ = ["DirectoryStore", "ObjectStore", "S3Store", "open_store"]
+__all__ = ["DirectoryStore", "ObjectStore", "S3Store", "open_store", "read"]
 
 
 def open_store(url: str) -> ObjectStore:

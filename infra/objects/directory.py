@@ -4,6 +4,7 @@ An object is a file: written aside, synced, then renamed into place (or linked, 
 Relies on a local file system with hard links, which is tried out at start.  The root is closed to other users.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -13,14 +14,14 @@ from itertools import islice, takewhile
 from pathlib import Path
 from uuid import uuid4
 
-from infra.objects.store import NAME, Threads, checked, checked_prefix
+from infra.objects.store import NAME, PIECE_BYTES, Threads, checked, checked_prefix, gathered
 from models.errors import Conflict, NotFound, Unavailable
 
 Place = Callable[[Path, Path], None]
 
 _PAGE_KEYS = 1000  # as many as S3 lists at a time
 _STAGING = ".staging"  # no key begins with a dot
-_STALE_S = 3600  # no write takes an hour: what has lain that long was left by a process that died
+_STALE_S = 3600  # no write pauses for an hour: what has lain that long was left by a process that died
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -42,8 +43,20 @@ class DirectoryStore:
     async def put_new(self, key: str, data: bytes) -> bool:
         return await self._threads.run(partial(self._write, checked(key), data, os.link))
 
+    async def put_stream(self, key: str, pieces: AsyncIterator[bytes]) -> int:
+        target, staged = self._root / checked(key), self._staging / uuid4().hex
+        try:
+            async for piece in gathered(pieces, PIECE_BYTES):
+                await self._threads.run(partial(_append, staged, piece))
+            return await self._threads.run(partial(_place, staged, target))
+        finally:
+            await asyncio.shield(self._threads.run(partial(_drop, staged)))
+
     async def get(self, key: str) -> bytes:
-        return await self._threads.run(partial(self._read, checked(key)))
+        return await self._threads.run(partial(self._read, checked(key), 0, -1))
+
+    async def get_part(self, key: str, start: int, size: int) -> bytes:
+        return await self._threads.run(partial(self._read, checked(key), start, size))
 
     async def delete(self, key: str) -> None:
         await self._threads.run(partial(self._remove, checked(key)))
@@ -79,10 +92,12 @@ class DirectoryStore:
                 _sync(target.parent)  # when the key was taken too: its writer may not have come so far
         return True
 
-    def _read(self, key: str) -> bytes:
+    def _read(self, key: str, start: int, size: int) -> bytes:
         with _os_faults():
             try:
-                return (self._root / key).read_bytes()
+                with (self._root / key).open("rb") as file:
+                    file.seek(start)
+                    return file.read(size)
             except _ABSENT as fault:
                 raise NotFound(f"there is no object {key}") from fault
 
@@ -102,6 +117,28 @@ def _os_faults() -> Iterator[None]:
         yield
     except OSError as fault:
         raise Unavailable(f"the objects' directory fails: {fault.strerror}") from fault
+
+
+def _append(staged: Path, piece: bytes) -> None:
+    with _os_faults(), staged.open("ab") as file:
+        file.write(piece)
+
+
+def _drop(staged: Path) -> None:
+    with _os_faults():
+        staged.unlink(missing_ok=True)
+
+
+def _place(staged: Path, target: Path) -> int:
+    """What was written aside gets its name, once it is on the disk."""
+    with _os_faults():
+        with staged.open("ab") as file:
+            os.fsync(file.fileno())
+            size = file.tell()
+        _make_folder(target)
+        staged.replace(target)
+        _sync(target.parent)
+    return size
 
 
 @contextmanager

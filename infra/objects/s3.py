@@ -5,11 +5,13 @@ where they are not honoured `put_new` is only as good as look-then-write, and sa
 variables tell keys, region and endpoint.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 from uuid import uuid4
 
 import boto3
@@ -17,11 +19,12 @@ import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.objects.store import THREADS, Threads, checked, checked_prefix
+from infra.objects.store import THREADS, Threads, checked, checked_prefix, gathered
 from models.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedMultipartUploadTypeDef, CompletedPartTypeDef
 
 T = TypeVar("T")
 
@@ -35,7 +38,20 @@ _CONFIG = Config(
     response_checksum_validation="when_required",
 )
 
+_PART_BYTES = 8 << 20
+"""S3 takes ten thousand parts of at least 5 MiB."""
+_STALE = timedelta(days=1)  # no write takes a day
+
 _log = structlog.get_logger()
+
+
+class Where(TypedDict):
+    Bucket: str
+    Key: str
+
+
+class Upload(Where):
+    UploadId: str
 
 
 class S3Store:
@@ -55,6 +71,7 @@ class S3Store:
         with _faults():
             self._opened = await self._threads.run(lambda: boto3.session.Session().client("s3", config=_CONFIG))
             self._conditional = await self._threads.run(self._probe)
+            await self._threads.run(self._sweep)
         if not self._conditional:
             _log.warning("objects.conditional_writes_ignored", bucket=self._bucket)
 
@@ -70,8 +87,19 @@ class S3Store:
         create = self._create if self._conditional else self._look_then_create
         return await self._call(partial(create, self._named(key), data))
 
+    async def put_stream(self, key: str, pieces: AsyncIterator[bytes]) -> int:
+        parts = gathered(pieces, _PART_BYTES)
+        first = await anext(parts, b"")
+        if len(first) >= _PART_BYTES:
+            return await self._put_parts({"Bucket": self._bucket, "Key": self._named(key)}, first, parts)
+        await self.put(key, first)
+        return len(first)
+
     async def get(self, key: str) -> bytes:
         return await self._call(partial(self._read, self._named(key)))
+
+    async def get_part(self, key: str, start: int, size: int) -> bytes:
+        return await self._call(partial(self._read_part, self._named(key), f"bytes={start}-{start + size - 1}"))
 
     async def delete(self, key: str) -> None:
         await self._call(partial(self._s3.delete_object, Bucket=self._bucket, Key=self._named(key)))
@@ -95,6 +123,31 @@ class S3Store:
         with _faults():
             return await self._threads.run(call)
 
+    async def _put_parts(self, where: "Where", first: bytes, rest: AsyncIterator[bytes]) -> int:
+        begun = await self._call(partial(self._s3.create_multipart_upload, **where))
+        upload: Upload = {**where, "UploadId": begun["UploadId"]}
+        try:
+            done, size = [await self._put_part(upload, 1, first)], len(first)
+            async for part in rest:
+                done.append(await self._put_part(upload, len(done) + 1, part))
+                size += len(part)
+            whole: CompletedMultipartUploadTypeDef = {"Parts": done}
+            await self._call(partial(self._s3.complete_multipart_upload, **upload, MultipartUpload=whole))
+        except BaseException:
+            await asyncio.shield(self._threads.run(partial(self._abort, upload)))
+            raise
+        return size
+
+    async def _put_part(self, upload: "Upload", number: int, part: bytes) -> "CompletedPartTypeDef":
+        put = partial(self._s3.upload_part, **upload, PartNumber=number, Body=part)
+        return {"ETag": (await self._call(put))["ETag"], "PartNumber": number}
+
+    def _abort(self, upload: "Upload") -> None:
+        try:
+            self._s3.abort_multipart_upload(**upload)
+        except (BotoCoreError, ClientError, OSError) as fault:
+            _log.warning("objects.parts_left", key=upload["Key"], fault=type(fault).__name__)
+
     def _probe(self) -> bool:
         name = f"{self._prefix}probe-{uuid4().hex}"
         try:
@@ -106,6 +159,18 @@ class S3Store:
             honoured = False
         self._s3.delete_object(Bucket=self._bucket, Key=name)
         return honoured
+
+    def _sweep(self) -> None:
+        """Parts of what a process that died was writing: no list shows them, and they are paid for."""
+        before = datetime.now(UTC) - _STALE
+        try:
+            begun = self._s3.list_multipart_uploads(Bucket=self._bucket, Prefix=self._prefix).get("Uploads", ())
+        except ClientError as fault:
+            _log.info("objects.parts_not_listed", bucket=self._bucket, status=_status(fault))  # some S3-likes cannot
+            return
+        for each in begun:
+            if each["Initiated"] < before:
+                self._abort({"Bucket": self._bucket, "Key": each["Key"], "UploadId": each["UploadId"]})
 
     def _create(self, name: str, data: bytes) -> bool:
         mark = uuid4().hex
@@ -133,6 +198,14 @@ class S3Store:
 
     def _read(self, name: str) -> bytes:
         return self._s3.get_object(Bucket=self._bucket, Key=name)["Body"].read()
+
+    def _read_part(self, name: str, wanted: str) -> bytes:
+        try:
+            return self._s3.get_object(Bucket=self._bucket, Key=name, Range=wanted)["Body"].read()
+        except ClientError as fault:
+            if _status(fault) != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise
+            return b""
 
 
 @contextmanager

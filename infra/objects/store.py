@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from models.errors import InvalidRequest
+from models.errors import InvalidRequest, Unavailable
 
 T = TypeVar("T")
 
 THREADS = 16  # calls under way at once in one store
+PIECE_BYTES = 1 << 20
+"""What is read of a large object at a time: a hundred of them under way stay within a process's memory."""
 KEY_LIMIT_CHARACTERS = 512  # S3 takes 1024 bytes, of which the operator's prefix needs some
 NAME = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9_=.-]{0,199}")  # no leading dot; 255 bytes are what file systems take
 
@@ -32,8 +34,14 @@ class ObjectStore(Protocol):
     async def put_new(self, key: str, data: bytes) -> bool:
         """Create; False when the key is taken, and then nothing is changed."""
 
+    async def put_stream(self, key: str, pieces: AsyncIterator[bytes]) -> int:
+        """Create or replace, from what comes, holding little of it at a time; its size in bytes.  Nothing stays if `pieces` raises."""
+
     async def get(self, key: str) -> bytes:
         """Raises `NotFound`."""
+
+    async def get_part(self, key: str, start: int, size: int) -> bytes:
+        """`size` bytes from `start`, fewer at the end, none behind it.  Raises `NotFound`."""
 
     async def delete(self, key: str) -> None:
         """Whether it is there or not."""
@@ -57,6 +65,28 @@ def checked_prefix(prefix: str) -> tuple[str, str]:
     if begins:
         checked(begins)
     return stem + slash, begins
+
+
+async def read(store: ObjectStore, key: str, size: int) -> AsyncIterator[bytes]:
+    """An object of `size` bytes, piece by piece; the next is fetched when it is asked for, so a slow reader holds nothing open."""
+    for start in range(0, size, PIECE_BYTES):
+        piece = await store.get_part(key, start, min(PIECE_BYTES, size - start))
+        if len(piece) < min(PIECE_BYTES, size - start):
+            raise Unavailable("an object is shorter than it was")
+        yield piece
+
+
+async def gathered(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    """The same bytes in pieces of at least `size`, but for the last."""
+    held, length = list[bytes](), 0
+    async for piece in pieces:
+        held.append(piece)
+        length += len(piece)
+        if length >= size:
+            yield b"".join(held)
+            held, length = [], 0
+    if held:
+        yield b"".join(held)
 
 
 class Threads:

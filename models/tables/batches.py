@@ -48,6 +48,7 @@ class RowState(StrEnum):
 
 
 _OPEN = text("ended_ms IS NULL")
+_ENDED = text("ended_no IS NOT NULL")
 _WAITING, _RUNNING = text("state = 'waiting'"), text("state = 'running'")
 
 
@@ -112,8 +113,11 @@ class BatchRow(Base):
     """Of a replayed turn: the one that is asked again."""
     conversation_id: Mapped[str | None] = mapped_column(String(32))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    ended_no: Mapped[int | None] = mapped_column(Integer)
+    """How many rows had ended before it and those counted with it: results are read in this order while it still grows."""
 
     __table_args__ = (
         Index("ix_batch_rows_waiting", "batch_id", "place", sqlite_where=_WAITING, postgresql_where=_WAITING),
         Index("ix_batch_rows_running", "batch_id", "number", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
+        Index("ix_batch_rows_ended", "batch_id", "ended_no", "number", sqlite_where=_ENDED, postgresql_where=_ENDED),
     )

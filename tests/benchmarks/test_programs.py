@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cancel, gpu, memory, prefixes, replay
+from benchmarks import batches, cancel, gpu, memory, prefixes, replay
 from benchmarks.load import Prompts, Server
+from tests.flow.engine import Engine
 from tests.flow.stack import Stack
 
 PLAN = replace(gpu.PLANS["cpu"], output_tokens=4, streams=(2,))
@@ -68,6 +69,16 @@ def test_memory_is_sampled_to_the_last_job(capsys: pytest.CaptureFixture[str]) -
     memory.main(["--jobs", "60"])
     rows = cells(capsys.readouterr().out)
     assert [(row[0], row[1]) for row in rows] == [(name, "60") for name in memory.JUDGED]
+
+
+def test_a_batch_is_watched_to_its_end_and_judged(tmp_path: Path) -> None:
+    with Engine() as engine, Stack(tmp_path, engine) as stack:
+        batch, samples, killed = batches.watched(stack, batches.begun(stack, 40), 40)
+        batches.judged(stack, batch, 40)
+        with pytest.raises(AssertionError):
+            batches.judged(stack, batch, 41)
+    assert 10 <= killed <= 40, "the worker was killed twice"
+    assert samples[-1][1].keys() == set(batches.JUDGED)
 
 
 def test_the_slope_is_bytes_a_job() -> None:

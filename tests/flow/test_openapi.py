@@ -79,7 +79,15 @@ def known(embedded: Stack) -> dict[str, str]:
     replay = embedded.http.post("/v1/replays", json=asked).raise_for_status().json()["id"]
     delivery = embedded.listed("/v1/webhook_deliveries", job_id=job_id)[0]["id"]
     account = embedded.http.post("/v1/sub-accounts", json={"name": "One"}).raise_for_status().json()["id"]
+    row = {"custom_id": "a", "method": "POST", "url": CHATS, "body": {"messages": said("Hello!")}}
+    rows = {"file": ("rows.jsonl", json.dumps(row))}
+    file = embedded.http.post("/v1/files", files=rows, data={"purpose": "batch"}).raise_for_status().json()["id"]
+    asked = {"input_file_id": file, "endpoint": CHATS, "completion_window": "24h"}
+    batch = embedded.http.post("/v1/batches", json=asked).raise_for_status().json()["id"]
+    until(lambda: embedded.http.get(f"/v1/batches/{batch}").json()["status"] == "completed", 60)
     return {
+        "file_id": file,
+        "batch_id": batch,
         "job_id": job_id,
         "conversation_id": job["conversation_id"],
         "replay_id": replay,
@@ -140,6 +148,9 @@ def informed(stack: Stack, name: str, case: Any, known: dict[str, str]) -> None:
         there["name"] = stack.chat("Hello!")["id"]
     if known and name == "DELETE /v1/sub-accounts/{account_id}":
         there["account_id"] = stack.http.post("/v1/sub-accounts", json={"name": "Another"}).json()["id"]
+    if known and name == "DELETE /v1/files/{file_id}":
+        form = {"files": {"file": ("a", b"x")}, "data": {"purpose": "evals"}}
+        there["file_id"] = stack.http.post("/v1/files", **form).json()["id"]
     case.path_parameters = {key: there.get(key, value) for key, value in (case.path_parameters or {}).items()}
 
 

@@ -1,4 +1,6 @@
-"""Servers at the outer wall (two that speak S3, a wire that can be cut, a webhook receiver), and a client for strangers' URLs."""
+"""Servers at the outer wall (two that speak S3, a wire that can be cut, a webhook receiver), stores on them, and a client for
+strangers' URLs.
+"""
 
 import asyncio
 import contextlib
@@ -10,12 +12,14 @@ import time
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Self
+from uuid import uuid4
 
 import boto3
 import pytest
 import uvloop
 from moto.server import ThreadedMotoServer
 
+from infra.objects import DirectoryStore, S3Store
 from infra.outbound import Outbound, Unreachable
 from infra.ports import free_port
 from tests.fakes.receiver import Receiver
@@ -118,6 +122,48 @@ def aws(monkeypatch, tmp_path):
                 client.create_bucket(Bucket=bucket)
 
     return point
+
+
+@contextlib.asynccontextmanager
+async def opened(store):
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+def bucket():
+    return f"bucket-{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+async def directory(tmp_path):
+    async with opened(DirectoryStore(tmp_path / "objects")) as store:
+        yield store
+
+
+@pytest.fixture
+async def moto(moto_url, aws, bucket):
+    aws(moto_url, bucket)
+    async with opened(S3Store(bucket, "some/prefix")) as store:
+        yield store
+
+
+@pytest.fixture(params=["directory", "moto", "rclone"])
+async def store(request, tmp_path, aws, bucket):
+    if request.param == "directory":
+        made = DirectoryStore(tmp_path / "objects")
+    else:
+        aws(request.getfixturevalue(f"{request.param}_url"), bucket)
+        made = S3Store(bucket, "some/prefix")
+    async with opened(made):
+        yield made
+
+
+async def keys_of(store, prefix=""):
+    return [key async for key in store.list(prefix)]
 
 
 class Wire:

@@ -10,7 +10,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 STACKS = (
-    (re.compile(r"tests/flow/test_faults\.py"), "faulty"),
+    (re.compile(r"tests/flow/test_(faults\.py|(batches|files)\.py::.*_dies)"), "faulty"),
+    (re.compile(r"tests/flow/test_(batches|files)\.py::(?!.*\[production)"), "embedded"),
     (re.compile(r"tests/flow/test_(clients|readme|examples|asking|languages)\.py"), "engine"),
     (re.compile(r"tests/flow/test_(images|samples)\.py::(?!.*\[(embedded|production))"), "seeing"),
     (re.compile(r"tests/flow/test_(accounts|errors)\.py::(?!.*\[(embedded|production))"), "priced"),
