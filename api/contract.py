@@ -39,7 +39,6 @@ from models.wire.shapes.chat import (
 )
 from models.wire.shapes.files import DeletedFile, File, SignedLink, Upload
 from models.wire.shapes.native import NativeAnswer, NativeBody, NativeChunk, NativeError, NativeWaiting
-from models.wire.shapes.progress import Progress, ProgressEvent
 from models.wire.shapes.records import Conversation, Job, JobEnd, WholeConversation
 from models.wire.shapes.replays import Replay, ReplayedTurns
 from models.wire.shapes.service import (

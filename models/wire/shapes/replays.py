@@ -8,7 +8,7 @@ from models.verdicts import Verdict, Why
 from models.wire.chat import Metadata
 from models.wire.replays import History
 from models.wire.shapes import JobId, Seconds, Shape
-from models.wire.shapes.progress import Counts
+from models.wire.shapes.batches import RowCounts
 
 
 class Difference(Shape):
@@ -94,7 +94,7 @@ class Replay(Shape):
     repeats: int
     metadata: Metadata
     webhook_url: str | None
-    request_counts: Counts
+    request_counts: RowCounts
     verdict: Verdict
     verdicts: dict[str, int]
     summary: dict[str, Any] | None
