@@ -27,11 +27,15 @@ def page_of(rows: list[dict[str, Any]], *, has_more: bool) -> Response:
 
 def metadata_filters(request: Request) -> list[ColumnElement[bool]]:
     """`metadata[key]=value`, as OpenAI's list of stored completions takes it."""
+    return [Job.meta[key].as_string() == value for key, value in metadata_asked(request)]
+
+
+def metadata_asked(request: Request) -> list[tuple[str, str]]:
     pairs = request.query_params.multi_items()
     wanted = [(key[9:-1], value) for key, value in pairs if key.startswith("metadata[") and key.endswith("]")]
     if len(wanted) > METADATA_MOST:
         raise InvalidRequest(f"metadata: at most {METADATA_MOST} keys, as many as there can be", param="metadata")
-    return [Job.meta[key].as_string() == value for key, value in wanted]
+    return wanted
 
 
 def window(

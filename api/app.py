@@ -35,6 +35,7 @@ from api.routes import (
     native,
     replays,
     texts,
+    transcripts,
     usage,
     webhooks,
 )
@@ -54,7 +55,8 @@ from models.errors import InvalidRequest, NotFound, TramError
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    *(chat, completions, texts, native, jobs, conversations, replays, job_files, files, batches, webhooks),
+    *(chat, completions, texts, native, jobs, transcripts, conversations, replays),
+    *(job_files, files, batches, webhooks),
     *(accounts, usage, models, health, documents),
 )
 

@@ -1,7 +1,8 @@
 """How does the command line talk to a running Tramontane?  Over HTTP, with a key, like anybody else."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,31 @@ class ServiceClient:
             page = self._ask("GET", f"{replay['turns_url']}?limit=100&after={after}")
             found, more = found + page["data"], page["has_more"]
         return found
+
+    @contextmanager
+    def export(self, wanted: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
+        """The file's bytes as they come.  Raises Refused, Unavailable; the latter too where they break off."""
+        try:
+            with self._http.stream("GET", "/v1/conversations/export", params=wanted) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise Refused(_reason(answer))
+                yield answer.iter_bytes()
+        except httpx2.HTTPError as error:
+            raise Unavailable(f"{self._http.base_url} stopped answering: {error}") from error
+
+    def bring(self, pieces: Iterator[bytes], wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """What came of an import, when it is done."""
+        try:
+            answer = self._http.post(
+                "/v1/conversations/import", params=wanted, content=pieces, timeout=httpx2.Timeout(_TIMEOUT_S, read=None)
+            )
+        except httpx2.HTTPError as error:
+            raise Unavailable(f"{self._http.base_url} stopped answering: {error}") from error
+        if answer.is_error:
+            raise Refused(_reason(answer))
+        told: dict[str, Any] = answer.json()
+        return told
 
     def upload(self, path: Path, purpose: str) -> str:
         """The id of the file, which is read as it is sent."""
@@ -90,7 +116,12 @@ class ServiceClient:
             raise Unavailable(f"nothing answers at {self._http.base_url}: {error}") from error
         if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
             raise Unavailable(f"{self._http.base_url} cannot serve at the moment")
-        told: dict[str, Any] = answer.json()
         if answer.is_error:
-            raise Refused(told["error"]["message"])
+            raise Refused(_reason(answer))
+        told: dict[str, Any] = answer.json()
         return told
+
+
+def _reason(answer: httpx2.Response) -> str:
+    told: dict[str, Any] = answer.json()
+    return str(told["error"]["message"])

@@ -24,6 +24,7 @@ MODULES = {
     "upkeep": "run",
     "migrate": "run",
     "replay": "replay",
+    "conversations": "conversations",
     "batch": "batch",
     "keys": "keys",
     "accounts": "accounts",

@@ -17,6 +17,7 @@ from models.wire.accounts import NewSubAccount, Rotation, SubAccountUpdate
 from models.wire.batches import BatchRequest
 from models.wire.chat import ChatRequest, JobRequest
 from models.wire.completions import CompletionUpdate
+from models.wire.conversations import ConversationUpdate, NewConversation
 from models.wire.replays import ReplayRequest
 from models.wire.shapes.accounts import (
     Balance,
@@ -37,9 +38,16 @@ from models.wire.shapes.chat import (
     StoredCompletion,
     StoredMessage,
 )
+from models.wire.shapes.conversations import (
+    BranchMessages,
+    Conversation,
+    ConversationImport,
+    DeletedConversation,
+    WholeConversation,
+)
 from models.wire.shapes.files import DeletedFile, File, SignedLink, Upload
 from models.wire.shapes.native import NativeAnswer, NativeBody, NativeChunk, NativeError, NativeWaiting
-from models.wire.shapes.records import Conversation, Job, JobEnd, WholeConversation
+from models.wire.shapes.records import Job, JobEnd
 from models.wire.shapes.replays import Replay, ReplayedTurns
 from models.wire.shapes.service import (
     Health,
@@ -54,6 +62,7 @@ from models.wire.shapes.service import (
 from models.wire.shapes.texts import TextBody, TextChunk, TextCompletion
 
 Shape = type[BaseModel]
+JSONL, PARQUET = "application/jsonl", "application/vnd.apache.parquet"
 TEXT, METRICS, HTML, JSON, STREAM = (
     "text/plain",
     "text/plain; version=1.0.0",
@@ -74,6 +83,10 @@ class Route:
     """Statuses of errors beside those that any route with a key may answer."""
     page: bool = False
     """The answer is a page of such shapes."""
+    kinds: tuple[str, ...] = ()
+    """Further content types that the answer may have."""
+    file: bool = False
+    """The body is a file's bytes."""
     status: int = 200
     also: tuple[tuple[int, Shape | None], ...] = ()
     """Other statuses that are no errors."""
@@ -106,6 +119,7 @@ _LATER = ("location", "x-queue-position", *_ONCE)
 _WORK = ("idempotency-key", "x-aig-tag")
 _CHATS = "/v1/chat/completions"
 _ACCOUNTS = "/v1/sub-accounts"
+_TALKS, _TALK = "/v1/conversations", "/v1/conversations/{conversation_id}"
 _NATIVE = Route(
     "Cloudflare",
     NativeAnswer,
@@ -171,8 +185,15 @@ ROUTES: dict[str, Route] = {
         takes=("last-event-id",),
         gives=("x-queue-wait-ms",),
     ),
-    "GET /v1/conversations": Route("Conversations", Conversation, page=True),
-    "GET /v1/conversations/{conversation_id}": Route("Conversations", WholeConversation, None, (404,)),
+    f"GET {_TALKS}/export": Route("Conversations", JSONL, kinds=(JSON, PARQUET), query=("metadata",)),
+    f"POST {_TALKS}/import": Route("Conversations", ConversationImport, None, (404,), file=True),
+    f"POST {_TALKS}": Route("Conversations", Conversation, NewConversation),
+    f"GET {_TALKS}": Route("Conversations", Conversation, page=True, query=("metadata",)),
+    f"GET {_TALK}": Route("Conversations", WholeConversation, None, (404,)),
+    f"POST {_TALK}": Route("Conversations", Conversation, ConversationUpdate, (404,)),
+    f"PATCH {_TALK}": Route("Conversations", Conversation, ConversationUpdate, (404,)),
+    f"DELETE {_TALK}": Route("Conversations", DeletedConversation, None, (404, 409)),
+    f"GET {_TALK}/messages": Route("Conversations", BranchMessages, None, (404,)),
     "POST /v1/replays": Route(
         "Replays",
         Replay,
@@ -243,6 +264,8 @@ EXAMPLES: dict[Shape, dict[str, Any]] = {
     ChatRequest: _HELLO,
     JobRequest: _HELLO | {"metadata": {"order": "4711"}},
     CompletionUpdate: {"metadata": {"rating": "good"}},
+    NewConversation: {"name": "order-4711", "metadata": {"customer": "ada"}},
+    ConversationUpdate: {"title": "A trip to Paris"},
     TextBody: {"prompt": "The capital of France is"},
     NativeBody: {"prompt": "What is the capital of France?"},
     NewSubAccount: {"name": "A customer", "rate_limit_rpm": 60, "spend_cap_cents": 500},

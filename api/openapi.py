@@ -61,6 +61,9 @@ def _describe(operation: Json, route: Route | None) -> None:
     operation["parameters"] = [*operation.get("parameters", ()), *map(_query, route.query), *headers]
     if route.body:
         operation["requestBody"] = _body(route.body, route.takes_in)
+    if route.file:
+        content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        operation["requestBody"] = {"required": True, "content": content}
     if route.open:
         operation["security"] = []
 
@@ -84,6 +87,7 @@ def _answer(status: int, shape: Shape | str | None, route: Route) -> Json:
     if route.streams and status == HTTPStatus.OK:
         content[STREAM] = _events(route.streams)
     told = {"description": HTTPStatus(status).phrase, "headers": _headers(names, status)}
+    content |= {kind: {"schema": {}} for kind in route.kinds if status == HTTPStatus.OK}
     return told | {"content": content} if content else told
 
 

@@ -106,7 +106,7 @@ def _body(kind: str, content: Json) -> str:
     example = content.get("example")
     shown = f"<pre>{escape(json.dumps(example, indent=2))}</pre>" if example else ""
     told = "" if kind == "application/json" else f" ({escape(kind)})"
-    return f"<p>Body{told}: {_link(content['schema'])}</p>{shown}"
+    return f"<p>Body{told}: {_type(content['schema'])}</p>{shown}"
 
 
 def _kinds(answer: Json) -> str:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -81,6 +81,10 @@ class Database:
     async def read(self, query: Callable[[Session], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
 
+    async def scrub(self) -> None:
+        """What was deleted leaves SQLite's log of writes, too; the file's own pages were overwritten at once.  No word to Postgres."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._scrub)
+
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """For callers without a loop (the command line)."""
@@ -93,6 +97,12 @@ class Database:
                 return query(session)
 
         return _patiently(once)
+
+    def _scrub(self) -> None:
+        if self._reader.dialect.name != "sqlite":
+            return
+        with closing(self._reader.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _write_for_ever(self) -> None:
         while (first := self._waiting.get()) is not None:
@@ -182,5 +192,12 @@ def _json(value: Any) -> str:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves: the driver's own would start too late to lock
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY_MS}", "foreign_keys=ON"):
+    # secure_delete: what is deleted is overwritten, and nobody finds it in the file
+    for pragma in (
+        "journal_mode=WAL",
+        "secure_delete=ON",
+        "synchronous=NORMAL",
+        f"busy_timeout={_BUSY_MS}",
+        "foreign_keys=ON",
+    ):
         connection.execute(f"PRAGMA {pragma}")

@@ -18,7 +18,7 @@ from infra.engine.tokenizer import counter_for
 from infra.fleet_view import Fleet
 from infra.images import Images
 from infra.outbound import check_url
-from models import transcripts
+from models import conversations
 from models.accounts import Caller
 from models.cards.card import Card
 from models.errors import ContextLengthExceeded, NotFound
@@ -90,5 +90,5 @@ def _tokens(card: Card, messages: list[dict[str, Any]], body: dict[str, Any]) ->
 
 
 def _owned(session: Session, account_id: str, conversation: str) -> None:
-    if transcripts.conversation(session, account_id, conversation) is None:
+    if conversations.find(session, account_id, conversation) is None:
         raise NotFound(f"there is no conversation {conversation!r}", param="conversation_id")

@@ -30,6 +30,7 @@ class NewJob:
     webhook_url: str | None = None
     deadline_ms: int | None = None
     conversation_id: str | None = None
+    conversation_name: str | None = None
     batch_id: str | None = None
     source_job_id: str | None = None
     parent_id: str | None = None

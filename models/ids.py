@@ -23,8 +23,23 @@ def suffix(now_ms: int | None = None) -> str:
     return _written((milliseconds << 80) | int.from_bytes(os.urandom(10)))
 
 
-def new(kind: str) -> str:
-    return f"{kind}_{suffix()}"
+def new(kind: str, now_ms: int | None = None) -> str:
+    return f"{kind}_{suffix(now_ms)}"
+
+
+def earliest(kind: str, at_ms: int) -> str:
+    """Before all that are made at that time, behind all that were made earlier."""
+    return f"{kind}_{_written(at_ms << 80)}"
+
+
+def derived(kind: str, at_ms: int, digest: bytes) -> str:
+    """The same for the same 10 bytes."""
+    return f"{kind}_{_written((at_ms << 80) | int.from_bytes(digest[:10]))}"
+
+
+def is_id(kind: str, text: str) -> bool:
+    written = text.removeprefix(f"{kind}_")
+    return written != text and len(written) == SUFFIX_LENGTH and set(written) <= set(_ALPHABET)
 
 
 def completion_of(job_id: str) -> str:

@@ -52,6 +52,7 @@ def new_job(
     lineage: Lineage | None = None,
 ) -> NewJob:
     """`messages` are the body's as the model is to see them."""
+    conversation_id, name = (lineage.conversation_id, None) if lineage else _conversation(body)
     return NewJob(
         id=ids.new("job"),
         account_id=caller.account_id,
@@ -67,10 +68,19 @@ def new_job(
         meta=body.get("metadata") or {},
         webhook_url=body.get("webhook_url"),
         deadline_ms=_deadline(body.get("deadline"), now_ms),
-        conversation_id=lineage.conversation_id if lineage else body.get("conversation_id"),
+        conversation_id=conversation_id,
+        conversation_name=name,
         batch_id=lineage.batch_id if lineage else None,
         source_job_id=lineage.source_job_id if lineage else None,
     )
+
+
+def _conversation(body: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """By id, or by the client's own name; what looks like an id is one."""
+    told = body.get("conversation")
+    if told is None or ids.is_id("conv", told):
+        return told or body.get("conversation_id"), None
+    return None, told
 
 
 def as_seen(body: Mapping[str, Any]) -> list[dict[str, Any]]:

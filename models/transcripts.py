@@ -13,13 +13,12 @@ from sqlalchemy import Executable, Row, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
-from models import ids
+from models import conversations
 from models.prefix import link, text_of
 from models.tables.access import Account
 from models.tables.jobs import Door, Job
 from models.tables.transcripts import Answer, Conversation, Message, Turn
 
-TITLE_CHARACTERS = 80
 _BATCH = 500  # bound variables a statement; SQLite's default limit is 32,766, Postgres plans short lists better
 
 
@@ -39,6 +38,7 @@ JOB_FACTS = (
     "meta",
     "created_ms",
     "conversation_id",
+    "conversation_name",
     "source_job_id",
     "door",
 )
@@ -56,13 +56,14 @@ def record(session: Session, job: Row[Any], answers: Sequence[Spoken], now_ms: i
     ]
     _insert_new(session, [*_prompt(session, job, now_ms), *spoken])
     parent = _parent(session, job)
-    conversation_id = _conversation(session, job, parent, now_ms)
+    conversation_id = conversations.joined(session, job, parent.conversation_id if parent else None, now_ms)
     turn = {
         "job_id": job.id,
         "conversation_id": conversation_id,
         "prompt": job.chain[-1],
         "parent_job_id": job.source_job_id or (parent.job_id if parent else None),
         "replay": job.door is Door.REPLAY,
+        "marked": False,
         "created_ms": job.created_ms,
     }
     session.execute(_TURNS.insert(), [turn])
@@ -113,11 +114,6 @@ def path(tree: Mapping[str, Node], tip: str, stop: Collection[str] = ()) -> list
     return found[::-1]
 
 
-def conversation(session: Session, account_id: str, conversation_id: str) -> Conversation | None:
-    mine = select(Conversation).where(Conversation.id == conversation_id, Conversation.account_id == account_id)
-    return session.scalar(mine)
-
-
 def turns(session: Session, conversation_id: str) -> list[tuple[Turn, Job]]:
     """In the order they were made, each with its job."""
     rows = select(Turn, Job).join(Job, Job.id == Turn.job_id)
@@ -152,23 +148,6 @@ def _parent(session: Session, job: Row[Any]) -> _Parent | None:
             candidate = (said[row.hash], not row.replay, row.job_id, row.conversation_id)
             best = candidate if best is None else max(best, candidate)
     return None if best is None else _Parent(best[2], best[3])
-
-
-def _conversation(session: Session, job: Row[Any], parent: _Parent | None, now_ms: int) -> str:
-    known: str | None = job.conversation_id or (parent.conversation_id if parent else None)
-    touched = {"known": known, "owner": job.account_id, "updated": now_ms}
-    if known is not None and session.scalar(_TOUCHED, touched) is not None:  # it may be deleted meanwhile
-        return known
-    name = ids.new("conv")
-    row = {"id": name, "account_id": job.account_id, "title": _title(job.messages), "meta": job.meta}
-    session.execute(_CONVERSATIONS.insert(), [row | {"created_ms": job.created_ms, "updated_ms": now_ms}])
-    return name
-
-
-def _title(messages: Sequence[dict[str, Any]]) -> str:
-    asked = next((text_of(message.get("content")) for message in messages if message["role"] == "user"), "")
-    text = " ".join(asked.split()) if isinstance(asked, str) else "(image)"
-    return text if len(text) <= TITLE_CHARACTERS else text[: TITLE_CHARACTERS - 1] + "…"
 
 
 def _prompt(session: Session, job: Row[Any], now_ms: int) -> list[dict[str, Any]]:
@@ -228,10 +207,4 @@ _ANSWERED = (
     .join(_TURNS, _TURNS.c.job_id == _ANSWERS.c.job_id)
     .join(_CONVERSATIONS, _CONVERSATIONS.c.id == _TURNS.c.conversation_id)
     .where(_ANSWERS.c.hash.in_(bindparam("hashes", expanding=True)))
-)
-_TOUCHED = (
-    _CONVERSATIONS.update()
-    .where(_CONVERSATIONS.c.id == bindparam("known"), _CONVERSATIONS.c.account_id == bindparam("owner"))
-    .values(updated_ms=bindparam("updated"))
-    .returning(_CONVERSATIONS.c.id)
 )

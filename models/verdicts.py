@@ -3,7 +3,7 @@
 `identical` is a fact, whatever stood behind the answers.  A difference is `diverged` where nothing that we know of explains it but
 the engine's own arithmetic, and where the replay was asked to change something: then it is the answer to that question.  It is
 `not_comparable` where the request was to be the same and yet something else was not: the environment, the dice, the history.  Beside
-the verdict stand all reasons, so `comparable` tells whether equality could be expected at all.  See docs/decisions/0013.
+the verdict stand all reasons, so `comparable` tells whether equality could be expected at all.  See docs/decisions/0014.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

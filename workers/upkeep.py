@@ -9,6 +9,7 @@ import logging
 import secrets
 import signal
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,7 +32,7 @@ from infra.rate_limiter import let_go
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
 from infra.token_stream import TokenWriter
-from models import files, idempotency, jobs, outbox, usage
+from models import files, idempotency, jobs, marks, outbox, usage
 from models.cards.card import named
 from models.errors import EngineLost, Expired, TramError
 from models.handover import Moved
@@ -117,6 +118,16 @@ class Upkeep:
         while await self.database.write(usage.fold) == usage.FOLD_MOST:
             pass
 
+    async def mark(self) -> None:
+        """Conversations come to be found by what was said in them.
+
+        With as long a pause after each step as it took: SQLite hands its lock to whoever asks first, and others have to end jobs.
+        """
+        began = time.monotonic()
+        while await self.database.write(marks.sweep) == marks.SWEEP_MOST:
+            await asyncio.sleep(time.monotonic() - began)
+            began = time.monotonic()
+
     async def show(self) -> None:
         """A sign of life, for the container's health check."""
         await self.redis.set(redis.UPKEEP + socket.gethostname(), b"", ex=SHOWN_S)
@@ -161,6 +172,7 @@ SWEEPS: tuple[tuple[Sweep, float], ...] = (
     (Upkeep.forget, 10.0),
     (Upkeep.sweep_files, 2.0),
     (Upkeep.fold, 10.0),
+    (Upkeep.mark, 2.0),
     (Upkeep.show, 5.0),
 )
 SHOWN_S = 15

@@ -41,7 +41,8 @@ async def list_completions(
     model: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
     state, caller = state_of(request), await caller_of(request)
-    where = [Job.store.is_(True), Job.deleted_ms.is_(None), Job.state == JobState.COMPLETED, Job.door != Door.REPLAY]
+    where = [Job.store.is_(True), Job.deleted_ms.is_(None), Job.state == JobState.COMPLETED]
+    where += [Job.door.not_in((Door.REPLAY, Door.IMPORT))]
     where += [Job.model == model] if model else []
     where += metadata_filters(request)
     found = await state.database.read(lambda session: page(session, Job, caller.account_id, pages, *where))

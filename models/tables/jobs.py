@@ -28,6 +28,8 @@ class Door(StrEnum):
     """`/v1/replays`: a recorded turn, asked again."""
     EVAL = "eval"
     """`/v1/evals`: a sample to be graded, or a question to the one who grades it."""
+    IMPORT = "import"
+    """Nobody asked it here: a turn that came with a file.  It has ended, was never queued and is in no books."""
 
 
 class Job(Base):
@@ -79,6 +81,8 @@ class Job(Base):
     environment: Mapped[str | None] = mapped_column(String(36))
     """Digest of what made the answer, see `models.environments`."""
     conversation_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    conversation_name: Mapped[str | None] = mapped_column(String(64))
+    """What the client calls the conversation that its turn belongs to; it need not exist."""
     batch_id: Mapped[str | None] = mapped_column(String(40), index=True)
     """What it is a row of, if anything (`models.tables.batches`)."""
     source_job_id: Mapped[str | None] = mapped_column(String(32))

@@ -113,6 +113,8 @@ class ChatRequest(Strict):
     """These three say who asks: accounts' caches are apart anyway, and like prefixes are found without a key."""
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     conversation_id: str | None = None
+    conversation: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """A name of the client's own, which makes its conversation when it is first used; or an id."""
     raw: bool | None = None
     """The one message is the prompt as it stands: no chat template is applied."""
     echo: bool | None = None
@@ -126,6 +128,8 @@ class ChatRequest(Strict):
             raise ValueError("top_logprobs: needs logprobs: true")
         if self.background and self.store is False:
             raise ValueError("background: needs store, or nobody could ever read the answer")
+        if self.conversation is not None and self.conversation_id is not None:
+            raise ValueError("conversation: goes without conversation_id; both name one")
         if self.stream_options and not self.stream:
             raise ValueError("stream_options: needs stream: true")
         return self
@@ -239,7 +243,16 @@ class JobRequest(ChatRequest):
 
 NOT_FOR_THE_ENGINE = frozenset(
     {"model", "messages", "stream", "stream_options", "store", "metadata", "user", "safety_identifier"}
-    | {"prompt_cache_key", "modalities", "service_tier", "conversation_id", "webhook_url", "deadline", "background"}
+    | {
+        "prompt_cache_key",
+        "modalities",
+        "service_tier",
+        "conversation_id",
+        "conversation",
+        "webhook_url",
+        "deadline",
+        "background",
+    }
 )
 
 

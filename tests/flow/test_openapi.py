@@ -148,6 +148,9 @@ def informed(stack: Stack, name: str, case: Any, known: dict[str, str]) -> None:
         there["name"] = stack.chat("Hello!")["id"]
     if known and name == "DELETE /v1/sub-accounts/{account_id}":
         there["account_id"] = stack.http.post("/v1/sub-accounts", json={"name": "Another"}).json()["id"]
+    if known and name == "DELETE /v1/conversations/{conversation_id}":
+        made = stack.http.post("/v1/conversations", json={}).raise_for_status().json()
+        there["conversation_id"] = made["id"]
     if known and name == "DELETE /v1/files/{file_id}":
         form = {"files": {"file": ("a", b"x")}, "data": {"purpose": "evals"}}
         there["file_id"] = stack.http.post("/v1/files", **form).json()["id"]

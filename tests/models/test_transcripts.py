@@ -5,8 +5,9 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import event, func, select
 
-from models import jobs, transcripts
+from models import conversations, jobs, transcripts
 from models.accounts import create_account
+from models.conversations import TITLE_CHARACTERS
 from models.handover import Ending
 from models.lifecycle import FINAL, JobState
 from models.packing import pack
@@ -14,7 +15,7 @@ from models.prefix import chain
 from models.tables.access import Account
 from models.tables.jobs import Door, Job
 from models.tables.transcripts import Answer, Conversation, Message, Turn
-from models.transcripts import TITLE_CHARACTERS, Spoken
+from models.transcripts import Spoken
 from tests.models.conftest import NOW, asked, ended, row, running, said, submitted
 
 TURNS = 100
@@ -245,8 +246,8 @@ def test_two_accounts_that_say_the_same_share_nothing(session, account):
     assert all(turn(session, job).parent_job_id is None for job in theirs)
     assert turn(session, mine[1]).parent_job_id == mine[0]
     home = conversation_of(session, mine[0])
-    assert transcripts.conversation(session, other, home) is None
-    assert transcripts.conversation(session, account, home).id == home
+    assert conversations.find(session, other, home) is None
+    assert conversations.find(session, account, home).id == home
 
 
 def test_accounts_that_share_a_salt_still_have_conversations_of_their_own(session, account):
@@ -258,7 +259,7 @@ def test_accounts_that_share_a_salt_still_have_conversations_of_their_own(sessio
     theirs = asked(session, other, [said("hello"), reply("hi"), said("more")], "ok")
     assert conversation_of(session, theirs) != conversation_of(session, mine)
     assert turn(session, theirs).parent_job_id is None
-    assert transcripts.conversation(session, other, conversation_of(session, theirs)) is not None
+    assert conversations.find(session, other, conversation_of(session, theirs)) is not None
 
 
 def test_a_path_ends_behind_the_first_message_that_is_known(session, account):

@@ -76,6 +76,7 @@ def upgrade() -> None:
                 "batch",
                 "replay",
                 "eval",
+                "import",
                 name="door",
                 native_enum=False,
                 create_constraint=True,

@@ -1,6 +1,6 @@
-"""How do jobs and conversations look?"""
+"""How do jobs look?"""
 
-from typing import Any, Literal
+from typing import Literal
 
 from models.lifecycle import JobState
 from models.wire.chat import Metadata
@@ -59,43 +59,3 @@ class JobEnd(Shape):
     object: Literal["job"]
     state: JobState
     error: JobFailure | None
-
-
-class Conversation(Shape):
-    id: str
-    object: Literal["conversation"]
-    title: str | None
-    metadata: Metadata
-    created_at: Seconds
-    updated_at: Seconds
-
-
-class TurnAnswer(Shape):
-    index: int
-    message: dict[str, Any]
-    finish_reason: str
-
-
-class TurnUsage(Shape):
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-
-
-class Turn(Shape):
-    id: JobId
-    object: Literal["conversation.turn"]
-    parent_id: JobId | None
-    replay: bool
-    replay_id: str | None
-    state: JobState
-    model: str
-    created_at: Seconds
-    messages: list[dict[str, Any]]
-    """Those this turn brought; what stood before them is the parent's."""
-    answers: list[TurnAnswer]
-    usage: TurnUsage
-
-
-class WholeConversation(Conversation):
-    turns: list[Turn]

@@ -13,6 +13,7 @@ def test_a_conversation_is_told_with_its_times():
     assert conversation_view(conversation) == {
         "id": "conv_1",
         "object": "conversation",
+        "name": None,
         "title": "t",
         "metadata": {"k": "v"},
         "created_at": 1_800_000_000,
@@ -33,6 +34,7 @@ def test_a_turn_is_told_with_what_it_added_and_every_choice():
         "parent_id": "job_1",
         "replay": True,
         "replay_id": "rpl_1",
+        "imported": False,
         "state": "completed",
         "model": "m",
         "created_at": 1_800_000_000,

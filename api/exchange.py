@@ -1,0 +1,154 @@
+"""How do conversations leave in a file, and come in one?  As a stream, in the memory of a page of conversations.
+
+Out: records are read a page at a time, and written as the format has it; no transaction lasts for longer than a page.  In: the file is
+put aside on the disk, looked through as a whole, and then brought in, a few records a transaction.  So a file with a mistake brings
+nothing, a record is in whole or not at all, and a file that broke off or comes again goes on where it was.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any, BinaryIO, Protocol
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+
+from api.deps import State
+from infra.clock import now_ms
+from infra.parquet import ParquetSheet, rows_in
+from infra.record_files import records_in
+from models.accounts import Caller
+from models.errors import InvalidRequest, TooLarge
+from models.exports import records
+from models.imports import Brought, bring_all
+from models.marks import Marker
+from models.searches import Wanted
+from models.wire import bodies
+from models.wire.exported import sharegpt_record
+from models.wire.imported import Format, Parsed, parsed
+
+FILE_MOST_BYTES = 512 << 20
+_MESSAGES_AT_ONCE = 200
+"""In one transaction, which others wait for: some tens of milliseconds."""
+_RECORDS_AT_ONCE = 20
+
+
+class Sheet(Protocol):
+    content_type: str
+
+    def add(self, records: Sequence[Mapping[str, Any]]) -> bytes:
+        """What can be sent of the file now."""
+
+    def end(self) -> bytes:
+        """The rest."""
+
+
+class JsonLines:
+    content_type = "application/jsonl"
+
+    def add(self, records: Sequence[Mapping[str, Any]]) -> bytes:
+        return b"".join(orjson.dumps(record) + b"\n" for record in records)
+
+    def end(self) -> bytes:
+        return b""
+
+
+class ShareGptArray:
+    content_type = "application/json"
+
+    def __init__(self) -> None:
+        self._between = b"[\n"
+
+    def add(self, records: Sequence[Mapping[str, Any]]) -> bytes:
+        parts = []
+        for record in records:
+            parts += [self._between, orjson.dumps(sharegpt_record(record))]
+            self._between = b",\n"
+        return b"".join(parts)
+
+    def end(self) -> bytes:
+        return b"[]\n" if self._between == b"[\n" else b"\n]\n"
+
+
+SHEETS: dict[str, Callable[[], Sheet]] = {"openai": JsonLines, "sharegpt": ShareGptArray, "parquet": ParquetSheet}
+
+
+async def exported(
+    state: State, caller: Caller, wanted: Wanted, sheet: Sheet, *, replays: bool
+) -> AsyncIterator[bytes]:
+    """The first piece is there before anything is sent, so what is wrong with the request has its status."""
+    after: str | None = None
+    page = partial(records, marker=Marker(caller.account_id, caller.salt), wanted=wanted, replays=replays)
+    while True:
+        rows, after = await state.database.read(partial(page, after=after))
+        yield await asyncio.to_thread(sheet.add, rows)
+        if after is None:
+            break
+    yield await asyncio.to_thread(sheet.end)
+
+
+async def imported(state: State, caller: Caller, request: Request, form: Format, model: str | None) -> dict[str, Any]:
+    """What came of it.  Raises InvalidRequest, which names the line; then nothing was brought."""
+    model = (await state.intake.fleet.card(model)).id if model is None else model
+    brought = Brought()
+    with tempfile.TemporaryFile() as file:
+        await _put_aside(request, file)
+        reading = partial(_read, file, form, state.settings.max_body_bytes)
+        await asyncio.to_thread(_look_through, reading)
+        portions = _portions(reading())
+        while portion := await asyncio.to_thread(next, portions, None):
+            began = time.monotonic()
+            verb = partial(bring_all, account_id=caller.account_id, records=portion, model=model, now_ms=now_ms())
+            brought = _sum(brought, await state.database.write(verb))
+            await asyncio.sleep(
+                time.monotonic() - began
+            )  # SQLite's lock is for whoever asks first; others have to end jobs
+    return {"object": "conversation.import", **asdict(brought)}
+
+
+async def _put_aside(request: Request, file: BinaryIO) -> None:
+    size = 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > FILE_MOST_BYTES:
+                raise TooLarge(f"a file has at most {FILE_MOST_BYTES} bytes", param="body")
+            await asyncio.to_thread(file.write, part)
+    except ClientDisconnect:
+        raise InvalidRequest("the body broke off", param="body") from None
+
+
+def _read(file: BinaryIO, form: Format, most_bytes: int) -> Iterator[Parsed]:
+    file.seek(0)
+    rows = rows_in(file) if form == "parquet" else records_in(file, most_bytes)
+    for number, row in rows:
+        where = f"{'row' if form == 'parquet' else 'line'} {number}"
+        try:
+            yield parsed(bodies.parsed(row))
+        except InvalidRequest as error:
+            raise type(error)(f"{where}: {error.message}", param=where, code=error.own_code) from None
+
+
+def _look_through(reading: Callable[[], Iterator[Parsed]]) -> None:
+    if sum(1 for _ in reading()) == 0:
+        raise InvalidRequest("there is no record in the file", param="body")
+
+
+def _portions(rows: Iterator[Parsed]) -> Iterator[list[Parsed]]:
+    portion: list[Parsed] = []
+    messages = 0
+    for row in rows:
+        portion.append(row)
+        messages += len(row.messages)
+        if messages >= _MESSAGES_AT_ONCE or len(portion) == _RECORDS_AT_ONCE:
+            yield portion
+            portion, messages = [], 0
+    if portion:
+        yield portion
+
+
+def _sum(one: Brought, other: Brought) -> Brought:
+    return Brought(**{name: value + getattr(other, name) for name, value in asdict(one).items()})
