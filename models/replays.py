@@ -16,7 +16,7 @@ from models.batches import NewRow
 from models.lifecycle import JobState
 from models.replay import goes_on, request_again, with_system
 from models.tables.batches import Batch, BatchKind, BatchRow
-from models.tables.jobs import Job
+from models.tables.jobs import Door, Job
 from models.tables.transcripts import Turn
 from models.wire.replays import TURNS_MOST, Filter, History
 
@@ -51,8 +51,8 @@ def plan(
 
 
 def _filtered(rows: Select[Any, Any, Any, Any], wanted: Filter) -> Select[Any, Any, Any, Any]:
-    """Of those, what was answered."""
-    rows = rows.where(Turn.replay.is_(False), Job.state == JobState.COMPLETED)
+    """Of those, what was answered; an eval asks its own questions."""
+    rows = rows.where(Turn.replay.is_(False), Job.state == JobState.COMPLETED, Job.door != Door.EVAL)
     clauses = {
         "model": or_(Job.model == wanted.model, Job.card == wanted.model),
         "tag": Job.tag == wanted.tag,

@@ -19,7 +19,7 @@ from infra.outbound import check_url
 from models import batch_results, batches, files, ids
 from models.accounts import Caller
 from models.batch_input import BYTES_MOST
-from models.batches import NewBatch
+from models.batches import NewBatch, begin
 from models.errors import Conflict, InvalidRequest, NotFound
 from models.files import BATCH_KEPT_S, Purpose, new_id
 from models.idempotency import begin_once, digest
@@ -132,7 +132,7 @@ def _new(caller: Caller, wanted: BatchRequest, at_ms: int) -> NewBatch:
 def _begin(session: Session, new: NewBatch, asked: Asked | None) -> str:
     """The id of the batch that the request stands for."""
     if asked is None:
-        batches.begin(session, new)
+        begin(session, new)
         return new.id
     return begin_once(session, new, asked.key, asked.digest_of)
 
