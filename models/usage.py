@@ -56,9 +56,7 @@ def charge(session: Session, job: Row[Any], ending: Any, cost_micros: int) -> No
 
 def fold(session: Session) -> int:
     """Adds up rows that came since the last time; how many.  Two that do it at once take different rows."""
-    query = select(Usage.job_id, *(getattr(Usage, name) for name in (*_KEY, *_ADDED)))
-    fresh = query.where(~Usage.folded).order_by(Usage.job_id).limit(FOLD_MOST)
-    rows = session.execute(fresh.with_for_update(skip_locked=True)).all()
+    rows = unfolded(session)
     sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0] * (1 + len(_ADDED)))
     for row in rows:
         total = sums[tuple(getattr(row, name) for name in _KEY)]
@@ -68,6 +66,13 @@ def fold(session: Session) -> int:
         _add(session, dict(zip((*_KEY, "requests", *_ADDED), (*key, *total), strict=True)))
     session.execute(update(Usage).where(Usage.job_id.in_([row.job_id for row in rows])).values(folded=True))
     return len(rows)
+
+
+def unfolded(session: Session) -> Sequence[Row[Any]]:
+    """What came since; in the order of the index that has just these."""
+    query = select(Usage.job_id, *(getattr(Usage, name) for name in (*_KEY, *_ADDED))).where(~Usage.folded)
+    fresh = query.order_by(Usage.payer_id).limit(FOLD_MOST)
+    return session.execute(fresh.with_for_update(skip_locked=True)).all()
 
 
 def _add(session: Session, row: dict[str, Any]) -> None:

@@ -190,3 +190,8 @@ def test_an_end_tells_what_it_lets_go(session, account, held):
     assert session.get_one(Job, job_id).held_micros == held
     moved = jobs.cancel(session, account, job_id, NOW)
     assert (moved.settlement is None) is (held is None)
+
+
+def test_what_is_to_be_added_up_is_found_among_what_is_new(session, account):
+    for query in (usage.unfolded, lambda session: usage.spent(session, account, MONTH)):
+        assert "ix_usage_unfolded" in plan_of(session, query)
