@@ -39,7 +39,7 @@ test: check ## check, then all tests: the quick ones first, then those that need
 up: setup ## start the service
 	@$(BIN)/tram up
 
-bench: setup ## measure what the service adds to the engine, or NAME=gpu, prefixes, cancel, memory, batches
+bench: setup ## measure what the service adds to the engine, or NAME=gpu, prefixes, cancel, memory, batches, replay
 	@$(BIN)/python benchmarks/$(NAME).py
 
 check: setup $(LOCKS_IN_STEP) ## lint, format, types, floors, lock files

@@ -1,7 +1,7 @@
 """How does the command line talk to a running Tramontane?  Over HTTP, with a key, like anybody else."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,25 @@ class ServiceClient:
             base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=_TIMEOUT_S, trust_env=False
         )
 
-    def replay(self, source_id: str, model: str | None, overrides: dict[str, Any]) -> dict[str, Any]:
-        """The replay once it has ended; `source_id` is a job, a completion or a conversation."""
+    def replay(self, source_id: str, asked: dict[str, Any], moved: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """The replay once it has ended; `source_id` is a job, a completion or a conversation.  `moved` sees it on its way."""
         kind = "source_conversation_id" if source_id.startswith("conv_") else "source_request_id"
-        view = self._ask("POST", "/v1/replays", {kind: source_id, "target_model": model, "overrides": overrides})
-        while view["status"] in {"queued", "in_progress"}:
+        view = self._ask("POST", "/v1/replays", {kind: source_id} | asked)
+        while view["ended_at"] is None:
             time.sleep(_PAUSE_S)
             view = self._ask("GET", f"/v1/replays/{view['id']}")
+            moved(view)
         return view
+
+    def turns(self, replay: dict[str, Any]) -> list[dict[str, Any]]:
+        """All of a replay's turns, through their pages."""
+        found: list[dict[str, Any]] = []
+        more = True
+        while more:
+            after = found[-1]["number"] if found else -1
+            page = self._ask("GET", f"{replay['turns_url']}?limit=100&after={after}")
+            found, more = found + page["data"], page["has_more"]
+        return found
 
     @contextmanager
     def export(self, wanted: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:

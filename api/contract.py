@@ -56,7 +56,8 @@ from models.wire.shapes.evals import (
 )
 from models.wire.shapes.files import DeletedFile, File, SignedLink, Upload
 from models.wire.shapes.native import NativeAnswer, NativeBody, NativeChunk, NativeError, NativeWaiting
-from models.wire.shapes.records import Job, JobEnd, Replay
+from models.wire.shapes.records import Job, JobEnd
+from models.wire.shapes.replays import Replay, ReplayedTurns
 from models.wire.shapes.service import (
     Health,
     JobEvent,
@@ -186,6 +187,15 @@ ROUTES: dict[str, Route] = {
         gives=("x-queue-wait-ms",),
         query=("last_event_id",),
     ),
+    "GET /v1/jobs/{job_id}/replay": Route(
+        "Jobs",
+        STREAM,
+        None,
+        (404, 409),
+        streams=(ChatCompletionChunk, JobEnd),
+        takes=("last-event-id",),
+        gives=("x-queue-wait-ms",),
+    ),
     f"GET {_TALKS}/export": Route("Conversations", JSONL, kinds=(JSON, PARQUET), query=("metadata",)),
     f"POST {_TALKS}/import": Route("Conversations", ConversationImport, None, (404,), file=True),
     f"POST {_TALKS}": Route("Conversations", Conversation, NewConversation),
@@ -196,10 +206,19 @@ ROUTES: dict[str, Route] = {
     f"DELETE {_TALK}": Route("Conversations", DeletedConversation, None, (404, 409)),
     f"GET {_TALK}/messages": Route("Conversations", BranchMessages, None, (404,)),
     "POST /v1/replays": Route(
-        "Replays", Replay, ReplayRequest, (409, *MAKES_WORK), status=202, takes=_WORK, gives=_LATER
+        "Replays",
+        Replay,
+        ReplayRequest,
+        (404, 409, 422),
+        status=202,
+        takes=_WORK,
+        gives=("location", "idempotent-replayed"),
     ),
     "GET /v1/replays": Route("Replays", Replay, page=True),
     "GET /v1/replays/{replay_id}": Route("Replays", Replay, None, (404,)),
+    "GET /v1/replays/{replay_id}/turns": Route("Replays", ReplayedTurns, None, (404,)),
+    "GET /v1/replays/{replay_id}/events": Route("Replays", STREAM, None, (404,), streams=(Progress,)),
+    "POST /v1/replays/{replay_id}/cancel": Route("Replays", Replay, None, (404,)),
     "POST /v1/files": Route(
         "Files", File, Upload, (422,), takes=("idempotency-key",), gives=("idempotent-replayed",), takes_in=FORM
     ),
@@ -268,5 +287,6 @@ EVENTS: dict[str, Shape] = {
     **{completion_event(state): JobEvent for state in sorted(FINAL)},
     **{f"batch.{state}": ProgressEvent for state in sorted(ENDED)},
     **{f"eval.run.{word}": ProgressEvent for word in ("canceled", "failed", "succeeded")},
+    **dict.fromkeys(("replay.cancelled", "replay.completed"), ProgressEvent),
 }
 """What webhooks are sent, by its type."""

@@ -43,7 +43,12 @@ def engine_child(settings: Settings, card: Card, port: int) -> Child:
     return Child(
         name="engine",
         argv=server.command(
-            card, env=settings.engine_environment, port=port, device=device, gpu=server.gpu_for(device)
+            card,
+            env=settings.engine_environment,
+            port=port,
+            device=device,
+            gpu=server.gpu_for(device),
+            deterministic=settings.engine_deterministic,
         ),
         variables=server.variables(card, device),
         ready=lambda: server.is_ready(url),

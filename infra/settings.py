@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     engine_stuck_s: float = Field(
         60.0, gt=0, description="How long an engine of our own may make no token while it has requests, or not answer"
     )
+    engine_deterministic: bool = Field(
+        False,
+        description="Starts SGLang with deterministic inference, slower, so that no answer depends on what runs beside it; GPUs only",
+    )
     model: str = Field(
         "", description="Card of the model to serve; empty: the 24B where a GPU is, the demo model where not"
     )

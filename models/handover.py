@@ -77,6 +77,8 @@ class Ending:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    environment: str | None = None
+    """Digest of what made the answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from models.errors import KeyReused
 from models.files import NewFile, store
 from models.handover import NewJob
 from models.jobs import submit
-from models.replays import NewReplay, start
 from models.tables.jobs import IdempotencyKey
 
 KEPT_MS = 24 * 3_600_000
@@ -40,16 +39,6 @@ def submit_once(session: Session, job: NewJob, key: str, digest_of: str, now_ms:
     return known
 
 
-def start_once(
-    session: Session, replay: NewReplay, jobs: Sequence[NewJob], key: str, digest_of: str, now_ms: int
-) -> str:
-    """The same for a replay and its jobs."""
-    known = taken(session, replay.account_id, key, digest_of, replay.id, now_ms)
-    if known == replay.id:
-        start(session, replay, jobs)
-    return known
-
-
 def made_before(session: Session, account_id: str, key: str, digest_of: str, now_ms: int) -> str | None:
     """What `key` stands for already; None when the request would be new.  Raises KeyReused."""
     mine = (IdempotencyKey.account_id == account_id, IdempotencyKey.key == key, IdempotencyKey.due_ms > now_ms)
@@ -62,7 +51,7 @@ def forget(session: Session, now_ms: int) -> None:
 
 
 def begin_once(session: Session, batch: NewBatch, key: str, digest_of: str) -> str:
-    """The same for a batch, whose rows come later."""
+    """The same for a batch, a replay or an eval's run, whose rows come later."""
     known = taken(session, batch.account_id, key, digest_of, batch.id, batch.created_ms)
     if known == batch.id:
         begin(session, batch)

@@ -13,11 +13,10 @@ from sqlalchemy.orm import Session
 from models.tables.batches import Batch
 from models.tables.files import File
 from models.tables.jobs import Job
-from models.tables.replays import Replay
 from models.tables.transcripts import Conversation
 from models.tables.webhooks import Delivery
 
-Row = TypeVar("Row", Job, File, Batch, Conversation, Delivery, Replay)
+Row = TypeVar("Row", Job, File, Batch, Conversation, Delivery)
 LIMIT_MOST = 100
 
 

@@ -1,39 +1,11 @@
-"""How does a recorded turn become a request again, and is the new answer the old one?
+"""How does a recorded turn become a request again?  As it was, but for what the replay is asked to change.  Pure rules."""
 
-Pure rules over recorded values.  A comparison looks at what a reader would see: the text and the calls made; the ids that engines
-invent for calls do not count.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
 _LIMITS = {"max_tokens", "max_completion_tokens"}  # two names for one thing: an override of either is of both
-EXCERPT_CHARACTERS = 40
-"""How much of both texts is shown around the first difference."""
-
-
-class Verdict(StrEnum):
-    IDENTICAL = "identical"
-    """Every character and every call is the same."""
-    DIVERGED = "diverged"
-    """They part at `position`."""
-    PENDING = "pending"
-    """The new answer is not there yet."""
-    NOT_COMPARABLE = "not_comparable"
-    """One of the two has no answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    verdict: Verdict
-    position: int | None = None
-    """Character at which the two part."""
-    recorded: str | None = None
-    replayed: str | None = None
+_NO_PARAMETERS = {"model", "system"}
+_SYSTEM = {"system", "developer"}
 
 
 def request_again(
@@ -42,33 +14,60 @@ def request_again(
     """The body of the recorded request, changed where `overrides` says so (None takes a parameter away)."""
     dropped = {"stream", "stream_options"} | (_LIMITS if _LIMITS & overrides.keys() else set())
     kept = {key: value for key, value in parameters.items() if key not in dropped}
-    changed = {key: value for key, value in (kept | dict(overrides)).items() if value is not None}
-    return changed | {"model": model, "messages": messages}
+    changes = {key: value for key, value in overrides.items() if key not in _NO_PARAMETERS}
+    changed = {key: value for key, value in (kept | changes).items() if value is not None}
+    return changed | {"model": model, "messages": with_system(messages, overrides)}
 
 
-def compare(recorded: Mapping[str, Any] | None, replayed: Mapping[str, Any] | None) -> Comparison:
-    """Of two assistant messages."""
-    if recorded is None or replayed is None:
-        return Comparison(Verdict.NOT_COMPARABLE)
-    before, after = _seen(recorded), _seen(replayed)
-    if before == after:
-        return Comparison(Verdict.IDENTICAL)
-    position = _parting(before[0], after[0])
-    if before[0] == after[0]:
-        position += _parting(before[1], after[1])
-    return Comparison(Verdict.DIVERGED, position, _around("".join(before), position), _around("".join(after), position))
+def with_system(messages: list[dict[str, Any]], overrides: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """`system` in the place of the messages of that role that come first; None takes them away."""
+    if "system" not in overrides:
+        return messages
+    begun = next((place for place, message in enumerate(messages) if message["role"] not in _SYSTEM), len(messages))
+    text = overrides["system"]
+    head = [] if text is None else [{"role": "system", "content": text}]
+    return head + messages[begun:]
 
 
-def _seen(message: Mapping[str, Any]) -> tuple[str, str]:
-    """The text, and the calls written out: a text that only looks like calls is not the same as they."""
-    calls = [[call["function"]["name"], call["function"]["arguments"]] for call in message.get("tool_calls") or ()]
-    return message.get("content") or "", orjson.dumps(calls).decode() if calls else ""
+def changes(
+    overrides: Mapping[str, Any],
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    cards: tuple[str, str],
+    systems: tuple[Any, Any] = (None, None),
+) -> list[dict[str, Any]]:
+    """Which overrides have changed anything, of the recorded (`before`) and the replayed parameters; naming what was so is no change."""
+    pairs = {name: (before.get(name), after.get(name)) for name in overrides if name not in _NO_PARAMETERS}
+    if "system" in overrides:
+        pairs["system"] = systems
+    pairs["model"] = cards
+    return [_change(name, old, new) for name, (old, new) in sorted(pairs.items()) if old != new]
 
 
-def _parting(before: str, after: str) -> int:
-    pairs = enumerate(zip(before, after, strict=False))
-    return next((position for position, (old, new) in pairs if old != new), min(len(before), len(after)))
+def _change(name: str, old: Any, new: Any) -> dict[str, Any]:
+    """Numbers with their values; texts and tools by their name alone, since they go when their turn is deleted."""
+    short = name == "model" or all(value is None or isinstance(value, bool | int | float) for value in (old, new))
+    return {"parameter": name} | ({"recorded": old, "replayed": new} if short else {})
 
 
-def _around(text: str, position: int) -> str:
-    return text[max(0, position - EXCERPT_CHARACTERS) : position + EXCERPT_CHARACTERS]
+def system_of(messages: Sequence[Mapping[str, Any]]) -> Any:
+    """What stands before all others, where it is the system's."""
+    return messages[0].get("content") if messages and messages[0]["role"] in _SYSTEM else None
+
+
+def goes_on(answer: Mapping[str, Any] | None, added: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+    """What a conversation adds behind a live answer; results of tools belong to the calls that were made now.
+
+    None: it cannot go on, since there is no answer, or the recorded results answer other calls than were made.
+    """
+    if answer is None:
+        return None
+    results = [message for message in added if message["role"] == "tool"]
+    calls = answer.get("tool_calls") or []
+    if len(calls) != len(results):
+        return None
+    names = {result["tool_call_id"]: call["id"] for result, call in zip(results, calls, strict=True)}
+    return [
+        dict(message) | ({"tool_call_id": names[message["tool_call_id"]]} if message["role"] == "tool" else {})
+        for message in added
+    ]

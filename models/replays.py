@@ -1,75 +1,212 @@
-"""Which turns does a replay ask again, and how do they stand?  Verbs and queries over replays; they never commit."""
+"""Which turns does a replay ask again, and with what?  Queries over what was recorded; nothing is written.
 
-from collections.abc import Sequence
+A replay is a batch (`models.batches`) of the kind `replay`.  Its plan, the recorded turns in their order, is settled when it is asked for;
+prompts are read from the transcript only when a turn's time has come, so a long conversation is never held, nor stored, n times.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from models import transcripts
-from models.handover import NewJob
-from models.jobs import submit
-from models.tables.jobs import Job
-from models.tables.replays import Replay
+from models.batches import NewRow
+from models.lifecycle import JobState
+from models.replay import goes_on, request_again, with_system
+from models.tables.batches import Batch, BatchKind, BatchRow
+from models.tables.jobs import Door, Job
 from models.tables.transcripts import Turn
-from models.wire.replays import Pair
+from models.wire.replays import TURNS_MOST, Filter, History
 
-TURNS_MOST = 1000
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A turn to ask again."""
+
+    job_id: str
+    conversation_id: str
+    model: str
+    state: JobState
+
+
+def plan(
+    session: Session, account_id: str, *, job_id: str | None, conversation_id: str | None, wanted: Filter | None
+) -> list[Planned]:
+    """Oldest first, at most one more than may be; replays of earlier replays are left out, unless one is named."""
+    rows = select(Turn.job_id, Turn.conversation_id, Job.model, Job.state).join(Job, Job.id == Turn.job_id)
+    rows = rows.where(Job.account_id == account_id, Job.deleted_ms.is_(None))
+    if job_id is not None:
+        found = session.execute(rows.where(Turn.job_id == job_id))
+    elif conversation_id is not None:
+        mine = rows.where(Turn.conversation_id == conversation_id, Turn.replay.is_(False))
+        found = session.execute(mine.order_by(Turn.job_id).limit(TURNS_MOST + 1))
+    else:
+        assert wanted is not None
+        found = session.execute(_filtered(rows, wanted).order_by(Turn.job_id.desc()).limit(wanted.limit))
+    return sorted((Planned(*row) for row in found), key=lambda turn: turn.job_id)
+
+
+def _filtered(rows: Select[Any, Any, Any, Any], wanted: Filter) -> Select[Any, Any, Any, Any]:
+    """Of those, what was answered; an eval asks its own questions."""
+    rows = rows.where(Turn.replay.is_(False), Job.state == JobState.COMPLETED, Job.door != Door.EVAL)
+    clauses = {
+        "model": or_(Job.model == wanted.model, Job.card == wanted.model),
+        "tag": Job.tag == wanted.tag,
+        "created_after": Job.created_ms >= (wanted.created_after or 0) * 1000,
+        "created_before": Job.created_ms < (wanted.created_before or 0) * 1000,
+    }
+    rows = rows.where(*(clause for name, clause in clauses.items() if getattr(wanted, name) is not None))
+    return rows.where(*(Job.meta[key].as_string() == value for key, value in wanted.metadata.items()))
+
+
+def find(session: Session, account_id: str, replay_id: str) -> Batch | None:
+    mine = (Batch.id == replay_id, Batch.account_id == account_id, Batch.kind == BatchKind.REPLAY)
+    return session.scalar(select(Batch).where(*mine))
+
+
+def rows_of(session: Session, batch: Batch) -> list[NewRow]:
+    """The rows to begin with: all turns, or of a live conversation those that continue none."""
+    turns = {row.job_id: row for row in _turns(session, batch.spec["turns"])}
+    live = batch.spec["history"] == History.LIVE
+    first = [turn for turn in turns.values() if not (live and turn.parent_job_id in turns)]
+    # What belongs together is asked together: its prompts begin alike.
+    order = {
+        turn.job_id: place
+        for place, turn in enumerate(sorted(first, key=lambda one: (one.conversation_id, one.job_id)))
+    }
+    numbers = _numbers(batch)
+    return [
+        _row(numbers[turn.job_id], turn, repeat, place=order[turn.job_id] * batch.spec["repeats"] + repeat)
+        for turn in first
+        for repeat in range(batch.spec["repeats"])
+    ]
+
+
+def requests(session: Session, batch: Batch, rows: Sequence[BatchRow]) -> dict[int, dict[str, Any]]:
+    """The chat request of each row, by number; a row whose turn is deleted has none."""
+    found = recorded(session, [row.source_job_id for row in rows])
+    tree = transcripts.tree_above(session, [each.turn.prompt for each in found.values()])
+    made = {}
+    for row in rows:
+        if (source := found.get(row.source_job_id or "")) is not None:
+            made[row.number] = _request(batch.spec, source.job, _messages(batch, row, source.turn, tree))
+    return made
+
+
+def _messages(batch: Batch, row: BatchRow, turn: Turn, tree: Mapping[str, transcripts.Node]) -> list[dict[str, Any]]:
+    if row.body:  # a live turn's, which no transcript has yet
+        live: list[dict[str, Any]] = row.body["messages"]
+        return live
+    return with_system(transcripts.path(tree, turn.prompt), batch.spec["overrides"])
+
+
+def first_request(session: Session, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What the plan's first turn will ask."""
+    (source,) = recorded(session, spec["turns"][:1]).values()
+    messages = transcripts.path(transcripts.tree_above(session, [source.turn.prompt]), source.turn.prompt)
+    return _request(spec, source.job, with_system(messages, spec["overrides"]))
+
+
+def _request(spec: Mapping[str, Any], source: Job, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    overrides = {name: value for name, value in spec["overrides"].items() if name != "system"}
+    return request_again(source.parameters or {}, messages, spec["target_model"] or source.model, overrides)
+
+
+def following(
+    session: Session, batch: Batch, row: BatchRow, answer: Mapping[str, Any] | None, *, same: bool
+) -> list[NewRow]:
+    """The turns of a live conversation that come after this one; those that cannot be asked have failed, with all behind them.
+
+    `same`: the conversation has taken no other course so far.
+    """
+    turns = {turn.job_id: turn for turn in _turns(session, batch.spec["turns"])}
+    parent = session.get(Turn, row.job_id)
+    before = [] if parent is None else transcripts.path(transcripts.tree_above(session, [parent.prompt]), parent.prompt)
+    numbers, repeat = _numbers(batch), (row.detail or {})["repeat"]
+    rows: list[NewRow] = []
+    for turn in _children(turns, row.source_job_id):
+        added = goes_on(answer, _added(session, turn, row.source_job_id))
+        if added is None:
+            rows += [_row(numbers[each.job_id], each, repeat, error=_STOPPED) for each in _below(turns, turn)]
+        else:
+            body = {"messages": [*before, dict(answer or {}), *added]}
+            rows.append(_row(numbers[turn.job_id], turn, repeat, body=body, same_history=same))
+    return rows
+
+
+_STOPPED = {
+    "kind": "Conflict",
+    "message": "the live conversation could not go on to this turn: it has no answer, or other calls than were answered",
+    "param": None,
+    "code": "conversation_ended",
+}
+
+
+def _added(session: Session, turn: Turn, parent: str | None) -> list[dict[str, Any]]:
+    """What came between the answer of the turn before and this one."""
+    names = [parent] if parent else []
+    said = {answer.hash for answers in transcripts.answers_of(session, names).values() for answer, _ in answers}
+    return transcripts.path(transcripts.tree_above(session, [turn.prompt]), turn.prompt, said)
+
+
+def _children(turns: Mapping[str, Turn], parent: str | None) -> list[Turn]:
+    return [turn for turn in turns.values() if turn.parent_job_id == parent]
+
+
+def _below(turns: Mapping[str, Turn], top: Turn) -> list[Turn]:
+    """It and all that follow it."""
+    found = [top]
+    for turn in found:
+        found += _children(turns, turn.job_id)
+    return found
+
+
+def _numbers(batch: Batch) -> dict[str, int]:
+    """The number of each turn's first row."""
+    return {name: place * batch.spec["repeats"] for place, name in enumerate(batch.spec["turns"])}
+
+
+def _row(
+    number: int,
+    turn: Turn,
+    repeat: int,
+    *,
+    place: int | None = None,
+    body: dict[str, Any] | None = None,
+    error: dict[str, Any] | None = None,
+    same_history: bool = True,
+) -> NewRow:
+    return NewRow(
+        number=number + repeat,
+        body=None if error else body or {},
+        place=place,
+        detail={"repeat": repeat, "same_history": same_history},
+        source_job_id=turn.job_id,
+        conversation_id=turn.conversation_id,
+        error=error,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A turn as it was asked; `messages` is its whole prompt."""
-
+    turn: Turn
     job: Job
-    conversation_id: str
-    messages: list[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class NewReplay:
-    id: str
-    account_id: str
-    source_job_id: str | None
-    source_conversation_id: str | None
-    target_model: str | None
-    overrides: dict[str, Any]
-    turns: int
-    created_ms: int
+def recorded(session: Session, names: Iterable[str | None]) -> dict[str, Recorded]:
+    """Those of the named turns that are not deleted."""
+    turns = {turn.job_id: turn for turn in _turns(session, [name for name in names if name])}
+    jobs = session.scalars(select(Job).where(Job.id.in_(turns), Job.deleted_ms.is_(None)))
+    return {job.id: Recorded(turns[job.id], job) for job in jobs}
 
 
-def recorded(session: Session, account_id: str, *, job_id: str | None, conversation_id: str | None) -> list[Recorded]:
-    """The turns to ask again, oldest first; replays of earlier replays are left out, unless one is named."""
-    rows = select(Turn, Job).join(Job, Job.id == Turn.job_id).where(Job.account_id == account_id)
-    if job_id is not None:
-        rows = rows.where(Turn.job_id == job_id)
-    else:
-        rows = rows.where(Turn.conversation_id == conversation_id, Turn.replay.is_(False))
-    found = [(row.Turn, row.Job) for row in session.execute(rows.order_by(Turn.job_id).limit(TURNS_MOST + 1))]
-    tree = transcripts.tree_above(session, [turn.prompt for turn, _ in found])
-    return [Recorded(job, turn.conversation_id, transcripts.path(tree, turn.prompt)) for turn, job in found]
-
-
-def start(session: Session, replay: NewReplay, jobs: Sequence[NewJob]) -> None:
-    session.execute(insert(Replay), [{name: getattr(replay, name) for name in NewReplay.__slots__}])
-    submit(session, jobs)
-
-
-def find(session: Session, account_id: str, replay_id: str) -> Replay | None:
-    return session.scalar(select(Replay).where(Replay.id == replay_id, Replay.account_id == account_id))
-
-
-def pairs(session: Session, replay_id: str) -> list[Pair]:
-    # In the order of the recorded turns: those that ask again were made at once, so their own ids tell none.
-    rows = select(Job).where(Job.batch_id == replay_id).order_by(Job.source_job_id, Job.id)
-    again = session.scalars(rows).all()
-    names = [job.source_job_id for job in again if job.source_job_id]
-    sources = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(names)))}
-    answers = transcripts.answers_of(session, [*names, *(job.id for job in again)])
-    first = {job_id: choices[0][1] for job_id, choices in answers.items() if choices}
-    return [
-        Pair(sources[job.source_job_id], job, first.get(job.source_job_id), first.get(job.id))
-        for job in again
-        if job.source_job_id in sources
-    ]
+def _turns(session: Session, names: Sequence[str]) -> list[Turn]:
+    found: list[Turn] = []
+    for start in range(0, len(names), _BATCH):
+        rows = select(Turn).where(Turn.job_id.in_(names[start : start + _BATCH])).order_by(Turn.job_id)
+        found += session.scalars(rows)
+    return found

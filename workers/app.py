@@ -38,7 +38,7 @@ async def lifespan() -> AsyncIterator[Node]:
         await engine.open()
         stack.push_async_callback(engine.close)
         serving: Serving = app.conf["tram_serving"]
-        place = await asyncio.to_thread(place_of, serving)
+        place = await asyncio.to_thread(place_of, serving, deterministic=settings.engine_deterministic)
         presence = Presence(held.redis, engine, settings.engine_url, serving, place)
         node = Node(held.database, held.redis, held.stream, held.objects, engine, held.publisher, presence)
         await stack.enter_async_context(watched(node))

@@ -52,6 +52,7 @@ class Attempt:
     def __init__(self, node: Node, job: Claimed) -> None:
         self.node, self.job = node, job
         self.fingerprint = node.presence.fingerprint
+        self.environment = node.presence.environment
         self.relay = Relay(node.stream, job, self.fingerprint)
         self.answer = Answer()
         self.counts = Counts(waited_ms=job.waited_ms)

@@ -29,7 +29,7 @@ from infra.token_stream import TokenWriter
 from models import accounts, batches
 from models.accounts import Caller
 from models.batches import NewRow, Settled
-from models.errors import BudgetExceeded, InsufficientCredits, RateLimited, TramError
+from models.errors import BudgetExceeded, InsufficientCredits, NotFound, RateLimited, TramError
 from models.handover import NewJob
 from models.placement import Tier
 from models.requests import Lineage
@@ -65,6 +65,9 @@ class Kind(Protocol):
 
     async def prepare(self, feeder: "Feeder", batch: Batch) -> None:
         """Makes the rows of a batch that is `validating` and says so (`batches.started`), or ends it.  May be begun again."""
+
+    async def requests(self, feeder: "Feeder", batch: Batch, rows: Sequence[BatchRow]) -> Mapping[int, dict[str, Any]]:
+        """By number, the chat requests of rows whose time has come; one that has none any more is left out, and fails."""
 
     async def consider(self, feeder: "Feeder", batch: Batch, settled: Sequence[Settled]) -> Mapping[int, Effect]:
         """By number, what these rows' endings lead to.  Nothing is written here; it may be asked twice."""
@@ -176,9 +179,10 @@ class Feeder:
         """The jobs that these rows become, as far as the account's limits let them, and what those that cannot say why."""
         made: dict[int, NewJob] = {}
         refused: dict[int, dict[str, Any]] = {}
+        requests = await kind.requests(self, batch, rows)
         for row in rows:
             try:
-                made[row.number] = await self._admitted(caller, kind, batch, row)
+                made[row.number] = await self._admitted(caller, kind, batch, row, requests.get(row.number))
             except RateLimited:
                 break  # the next round asks again
             except (InsufficientCredits, BudgetExceeded) as error:
@@ -191,9 +195,13 @@ class Feeder:
                 refused[row.number] = error.as_json()
         return made, refused
 
-    async def _admitted(self, caller: Caller, kind: Kind, batch: Batch, row: BatchRow) -> NewJob:
+    async def _admitted(
+        self, caller: Caller, kind: Kind, batch: Batch, row: BatchRow, request: Mapping[str, Any] | None
+    ) -> NewJob:
+        if request is None:
+            raise NotFound("what this row was to ask is not there any more")
         lineage = Lineage(batch.id, row.source_job_id, row.conversation_id)
-        body = {**(row.body or {}), "service_tier": Tier.FLEX.value}
+        body = {**request, "service_tier": Tier.FLEX.value}
         job = await self.intake.prepare(caller, body, kind.door, lineage)
         job = replace(job, deadline_ms=batch.expires_ms)
         (job,) = await admit(self.database, self.redis, caller, [job], _untold)

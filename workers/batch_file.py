@@ -53,6 +53,9 @@ class FileKind:
         else:
             await self._add(feeder, batch, file, await asyncio.to_thread(_places, looked.keys))
 
+    async def requests(self, feeder: Feeder, batch: Batch, rows: Sequence[BatchRow]) -> Mapping[int, dict[str, Any]]:  # noqa: ARG002
+        return {row.number: row.body for row in rows if row.body is not None}
+
     async def consider(self, feeder: Feeder, batch: Batch, settled: Sequence[Settled]) -> Mapping[int, Effect]:  # noqa: ARG002
         return {}
 

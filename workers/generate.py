@@ -15,7 +15,7 @@ from infra.broker import TaskName
 from infra.clock import now_ms
 from infra.rate_limiter import let_go
 from infra.token_stream import Fenced
-from models import jobs
+from models import environments, jobs
 from models.errors import EngineLost, TramError, Unavailable
 from models.handover import Claimed, Ending, Moved
 from models.lifecycle import JobState
@@ -130,7 +130,19 @@ async def _ending(node: Node, attempt: Attempt, outcome: Outcome, whole: dict[st
         prompt_tokens=usage["prompt_tokens"],
         completion_tokens=usage["completion_tokens"],
         cached_tokens=usage["prompt_tokens_details"]["cached_tokens"],
+        environment=await _environment(node, attempt),
     )
+
+
+async def _environment(node: Node, attempt: Attempt) -> str | None:
+    """The digest, once the database has what it stands for."""
+    known = attempt.environment
+    if known is None:
+        return None
+    if known.digest not in node.noted:
+        await _until_taken(node, partial(environments.note, known=known, now_ms=now_ms()))
+        node.noted.add(known.digest)
+    return known.digest
 
 
 async def _kept(node: Node, attempt: Attempt, whole: dict[str, Any] | None) -> tuple[dict[str, Any] | None, str | None]:
@@ -142,6 +154,7 @@ async def _kept(node: Node, attempt: Attempt, whole: dict[str, Any] | None) -> t
         "completion": whole,
         "chunks": [text.decode() for text in attempt.relay.chunks],
         "times_ms": [at - began for at in attempt.relay.times_ms],
+        "tokens": attempt.relay.tokens,
     }
     if sum(map(len, attempt.relay.chunks)) <= INLINE_BYTES:
         return result, None

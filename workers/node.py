@@ -61,6 +61,8 @@ class Node:
     running: dict[str, tuple[int, Callable[[Stop], None]]] = field(default_factory=dict)
     """Job id to its attempt number and the way to stop it."""
     totals: Totals = field(default_factory=Totals)
+    noted: set[str] = field(default_factory=set)
+    """Environments whose facts the database has."""
     _salts: dict[str, str] = field(default_factory=dict)
     _engine_up: bool = False
     _engine_stuck: bool = False

@@ -20,14 +20,15 @@ from click import Option
 from redis.asyncio import Redis
 
 from infra import fleet
-from infra.engine import gpu, server
+from infra.engine import gpu, machine, server
 from infra.engine.client import EngineClient
-from infra.engine.joined import software
+from infra.engine.joined import Software, software
 from infra.fleet import Engine, Totals, Worker
 from infra.redis import FAULTS
-from models import ids
+from models import environments, ids
 from models.cards.card import Card, Flag
 from models.cards.fingerprint import fingerprint
+from models.environments import Known
 
 BOUND_S = 3.0
 """An announcement that Redis has not taken by then is the next one's business."""
@@ -52,12 +53,14 @@ class Place:
     """Empty where there is none, or the engine is not ours."""
     flags: Mapping[str, Flag] = field(default_factory=dict)
     """That the card gives it there; none of a joined engine's are known."""
+    machine: str | None = None
+    """The processor that computes, a GPU or not; None where the engine is not ours."""
 
 
 class Presence:
     def __init__(self, redis: "Redis", engine: EngineClient, engine_url: str, serving: Serving, place: Place) -> None:
         self._redis, self._engine, self._engine_url, self._card = redis, engine, engine_url, serving.card
-        self._flags = place.flags
+        self._place = place
         self._turn = asyncio.Lock()
         self._leaving = False
         self.stuck = False
@@ -73,6 +76,8 @@ class Presence:
             gpu=place.gpu,
             since=time.time(),
         )
+        self.environment: Known | None = None
+        """Of what the engine says from now on, like its fingerprint; None until `learn` has been called."""
 
     @property
     def name(self) -> str:
@@ -86,7 +91,7 @@ class Presence:
     async def learn(self) -> None:
         """Which engine is it?  Asked before anything is said in its name."""
         if (told := await software(self._engine_url)) is not None:
-            self._meet(*told)
+            self._meet(told)
 
     async def show(self, *, running: int, totals: Totals) -> None:
         await self._look()
@@ -119,13 +124,16 @@ class Presence:
         if not ready:
             self._note(ready=False)
         elif (told := await software(self._engine_url)) is not None:  # else it has gone again
-            self._meet(*told)
+            self._meet(told)
             self._note(ready=True)
 
-    def _meet(self, name: str, release: str) -> None:
-        known = fingerprint(self._card, name, release, self._flags)
+    def _meet(self, told: Software) -> None:
+        known = fingerprint(self._card, told.name, told.version, self._place.flags)
         self._worker = self._worker.model_copy(update={"fingerprint": known})
-        self._note(name=name, version=release)
+        flags = {**self._place.flags, **told.flags}
+        met = environments.Engine(told.name, told.version, flags, told.device, self._place.machine)
+        self.environment = Known.of(environments.facts_of(self._card, met, self._worker.version))
+        self._note(name=told.name, version=told.version)
 
     def _note(self, **told: object) -> None:
         engine = self._worker.engine.model_copy(update=told)
@@ -137,12 +145,14 @@ def node_name() -> str:
     return f"{socket.gethostname()[:40]}-{os.getpid()}-{ids.suffix()[-8:]}"
 
 
-def place_of(serving: Serving) -> Place:
+def place_of(serving: Serving, *, deterministic: bool = False) -> Place:
     """Asks the driver, which takes its time."""
     if serving.joined:
         return Place()
     where = server.device_for(serving.card, server.device())
-    return Place(gpu_of(serving), serving.card.flags_on(where, server.gpu_for(where)))
+    found = gpu_of(serving)
+    flags = serving.card.flags_on(where, server.gpu_for(where)) | server.determinism(where, wanted=deterministic)
+    return Place(found, flags, found or machine.cpu())
 
 
 def gpu_of(serving: Serving) -> str:

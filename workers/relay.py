@@ -36,11 +36,14 @@ class Relay:
         self.chunks: list[bytes] = []
         """The choices of every chunk sent, as JSON: what a later follower is told again."""
         self.times_ms: list[int] = []
+        self.tokens: list[int] = []
+        """What the engine had counted at each chunk; all 0 where it does not count as it goes."""
 
     def send(self, choices: list[dict[str, Any]], counts: Counts) -> None:
         text = orjson.dumps(as_function_chunk(choices) if self._functions else choices)
         self.chunks.append(text)
         self.times_ms.append(now_ms())
+        self.tokens.append(counts.completion)
         self._append(self._frame.chunk(text), counts)
 
     def send_usage(self, usage: dict[str, Any], counts: Counts) -> None:
@@ -57,6 +60,7 @@ class Relay:
         told = [chunk.get("choices") for chunk in sent if not chunk.get("usage")]
         self.chunks += [orjson.dumps(choices) for choices in told]
         self.times_ms += [now_ms()] * len(told)
+        self.tokens += [0] * len(told)  # an entry of the stream holds one count for all its chunks
         if self._functions:
             sent = [
                 chunk | {"choices": as_tool_chunk(chunk["choices"])} if "choices" in chunk else chunk for chunk in sent
@@ -67,6 +71,7 @@ class Relay:
         """Tells followers that what came before is void."""
         self.chunks.append(b"null")
         self.times_ms.append(now_ms())
+        self.tokens.append(0)
         self._append(RESTART, NOTHING)
 
     def _append(self, chunk: bytes, counts: Counts) -> None:

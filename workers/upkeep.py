@@ -43,6 +43,7 @@ from workers.batch import Feeder, Kind
 from workers.batch_file import FileKind
 from workers.deliver import Deliverer
 from workers.grade import Evals
+from workers.replay import Replays
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +217,8 @@ async def opened(settings: Settings) -> AsyncIterator[Upkeep]:
 
 
 def _kinds(settings: Settings) -> dict[BatchKind, Kind]:
-    return {BatchKind.FILE: FileKind(settings.max_body_bytes), BatchKind.EVAL: Evals()}
+    kinds: dict[BatchKind, Kind] = {BatchKind.FILE: FileKind(settings.max_body_bytes)}
+    return kinds | {BatchKind.REPLAY: Replays(), BatchKind.EVAL: Evals()}
 
 
 async def _sweeping(upkeep: Upkeep, sweep: Sweep, every_s: float) -> None:

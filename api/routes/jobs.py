@@ -1,4 +1,4 @@
-"""/v1/jobs: an answer for later; fetched, listed, cancelled, followed."""
+"""/v1/jobs: an answer for later; fetched, listed, cancelled, followed, told again."""
 
 from functools import partial
 from typing import Annotated
@@ -13,8 +13,10 @@ from api.answers import json_response, metadata_filters, page_of, window
 from api.cancel import cancel
 from api.deps import body_of, caller_of, key_of, state_of
 from api.lines import EventStream, entries, only
+from api.pace import SPEED, paced, speed_of
 from api.records import job_of, result_of, stream_of
 from infra.token_stream import START, EventId
+from models.errors import Conflict
 from models.ids import job_of as job_id_of
 from models.lifecycle import FINAL, JobState
 from models.listings import Window, page
@@ -85,6 +87,25 @@ async def follow_job(request: Request, job_id: str) -> Response:
     if told and after.sequence >= rest.last_sequence:
         return Response(status_code=204)  # tells an EventSource that there is no reason to come back
     return EventStream(only(rest), closing=partial(_closing, job.id), headers={}, observing=True)
+
+
+@router.get("/{job_id}/replay", summary="Tell a recorded answer again, as it was made or faster")
+async def tell_again(
+    request: Request,
+    job_id: str,
+    speed: Annotated[str, Query(pattern=SPEED, description="`1`, `2x`, …, or `max`: all at once")] = "1",
+) -> Response:
+    """The job's events at the pace they had, counted from its claim; `Last-Event-ID` goes on behind the last one seen."""
+    state, caller, faster = state_of(request), await caller_of(request), speed_of(speed)
+    job = await job_of(state, caller.account_id, job_id_of(job_id))
+    if job.state not in FINAL:
+        raise Conflict("it is still being made; its events tell of it", code="still_running")
+    result = await result_of(state, job)
+    told = request.headers.get("last-event-id")
+    rest = stream_of(job, result, EventId.parse(told) if told else START)
+    waited_ms = (job.started_ms or job.created_ms) - job.created_ms
+    line = paced(rest, result["times_ms"] if result else [], waited_ms, faster)
+    return EventStream(line, closing=partial(_closing, job.id), headers={}, observing=True)
 
 
 def _closing(job_id: str, ending: StreamEnd, event_id: EventId) -> bytes:

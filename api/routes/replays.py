@@ -1,65 +1,52 @@
-"""/v1/replays: recorded turns, asked again with the same or changed model and parameters, and compared."""
+"""/v1/replays: recorded turns, asked again with the same or changed model, prompt and parameters, and compared."""
 
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy.orm import Session
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from api.acceptance import Accepted, Asked, headers_of, jobs_ahead, made_before, made_once, publish
+from api.acceptance import Asked, made_before
 from api.answers import json_response, page_of, window
 from api.deps import State, body_of, caller_of, key_of, state_of
-from api.middleware import add_headers
-from infra.admission import admit
+from api.progress import progress
 from infra.clock import now_ms
-from models import ids, replays
+from infra.outbound import check_url
+from models import batches, idempotency, ids, replayed, replays
 from models.accounts import Caller
+from models.batches import NewBatch, begin
 from models.errors import Conflict, InvalidRequest, NotFound
-from models.handover import NewJob
-from models.idempotency import digest, start_once
 from models.lifecycle import FINAL
-from models.listings import Window, page
-from models.placement import Tier
-from models.replay import request_again
-from models.replays import NewReplay, Recorded
-from models.requests import Lineage
+from models.listings import LIMIT_MOST, Window, page
+from models.replay_summary import Summary
+from models.replays import Planned
+from models.tables.batches import Batch, BatchKind
 from models.tables.jobs import Door
-from models.tables.replays import Replay
+from models.verdicts import Verdict
 from models.wire.problems import validated
-from models.wire.replays import ReplayRequest, replay_view
+from models.wire.replays import SHOWN, TURNS_MOST, ReplayRequest, replay_view, turn_view
 
 router = APIRouter(prefix="/v1/replays")
+SUMMED_MOST = 1000
+"""Rows added up for one look at a replay that runs; of a longer one the sums are told when it has ended."""
 
 
 @router.post("", summary="Ask recorded turns again", status_code=202)
 async def create_replay(request: Request) -> Response:
     state, caller, key = state_of(request), await caller_of(request), key_of(request)
     body = await body_of(request)
-    asked = None if key is None else Asked(caller.account_id, key, digest(Door.REPLAY, body))
+    asked = None if key is None else Asked(caller.account_id, key, idempotency.digest(Door.REPLAY, body))
     if asked and (known := await made_before(state, asked)):
-        return await _accepted(state, caller, Accepted(known, again=True))
+        return await _accepted(state, caller, known, again=True)
     wanted = validated(ReplayRequest, body)
-    turns = await _recorded(state, caller, wanted)
-    replay_id = ids.new("rpl")
-    jobs = [await state.intake.prepare(caller, *_again(turn, wanted, replay_id)) for turn in turns]
-    new = NewReplay(
-        id=replay_id,
-        account_id=caller.account_id,
-        source_job_id=None if wanted.source_request_id is None else ids.job_of(wanted.source_request_id),
-        source_conversation_id=wanted.source_conversation_id,
-        target_model=wanted.target_model,
-        overrides=wanted.overrides,
-        turns=len(jobs),
-        created_ms=now_ms(),
-    )
-    ahead = await jobs_ahead(state, jobs[0])
-    jobs = await admit(state.database, state.redis, caller, jobs, add_headers)
-    made = await made_once(state, caller, jobs, replay_id, partial(_start, replay=new, jobs=jobs, asked=asked))
-    if made != replay_id:
-        return await _accepted(state, caller, Accepted(made, again=True))
-    publish(state, jobs)
-    return await _accepted(state, caller, Accepted(made, ahead=ahead))
+    if wanted.webhook_url is not None:
+        check_url(wanted.webhook_url, state.settings.webhook_networks)
+    turns = await _planned(state, caller, wanted)
+    new = _new(caller, wanted, turns)
+    await _check_first(state, caller, new)
+    made = await state.database.write(partial(_begun, new=new, asked=asked))
+    return await _accepted(state, caller, made, again=made != new.id)
 
 
 @router.get("", summary="List replays")
@@ -67,8 +54,8 @@ async def list_replays(request: Request, pages: Annotated[Window, Depends(window
     state, caller = state_of(request), await caller_of(request)
 
     def query(session: Session) -> tuple[list[dict[str, Any]], bool]:
-        found = page(session, Replay, caller.account_id, pages)
-        return [replay_view(row, replays.pairs(session, row.id)) for row in found.rows], found.has_more
+        found = page(session, Batch, caller.account_id, pages, Batch.kind == BatchKind.REPLAY)
+        return [_view(session, batch, shown=0) for batch in found.rows], found.has_more
 
     rows, has_more = await state.database.read(query)
     return page_of(rows, has_more=has_more)
@@ -76,51 +63,152 @@ async def list_replays(request: Request, pages: Annotated[Window, Depends(window
 
 @router.get("/{replay_id}", summary="Retrieve a replay with its verdicts")
 async def retrieve_replay(request: Request, replay_id: str) -> Response:
-    return json_response(await _view(state_of(request), await caller_of(request), replay_id))
+    state, caller = state_of(request), await caller_of(request)
+    return json_response(await _told(state, caller, replay_id))
 
 
-def _start(session: Session, replay: NewReplay, jobs: list[NewJob], asked: Asked | None) -> str:
-    """The id of the replay that the request stands for."""
-    if asked is None:
-        replays.start(session, replay, jobs)
-        return replay.id
-    return start_once(session, replay, jobs, asked.key, asked.digest_of, replay.created_ms)
+@router.get("/{replay_id}/turns", summary="List a replay's turns, each compared with what it repeats")
+async def list_turns(
+    request: Request,
+    replay_id: str,
+    after: Annotated[int, Query(ge=-1, lt=2**31, description="The last number of the page before")] = -1,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MOST)] = 20,
+    verdict: Annotated[Verdict | None, Query(description="Only those with this verdict")] = None,
+) -> Response:
+    state, caller = state_of(request), await caller_of(request)
+
+    def query(session: Session) -> list[dict[str, Any]]:
+        batch = _found(session, caller.account_id, replay_id)
+        return _turns(session, batch, after, limit + 1, verdict)
+
+    rows = await state.database.read(query)
+    last = rows[:limit][-1]["number"] if rows else None
+    body = {"object": "list", "data": rows[:limit], "has_more": len(rows) > limit, "last_number": last}
+    return json_response(body)
 
 
-async def _accepted(state: State, caller: Caller, made: Accepted) -> Response:
-    headers = {"location": f"/v1/replays/{made.job_id}"} | headers_of(made)
-    return json_response(await _view(state, caller, made.job_id), 202, headers)
+@router.get("/{replay_id}/events", summary="Watch a replay")
+async def watch_replay(request: Request, replay_id: str) -> StreamingResponse:
+    """Server-sent events: how far it is, whenever that has changed; then `[DONE]`."""
+    state, caller = state_of(request), await caller_of(request)
+    look = partial(replays.find, account_id=caller.account_id, replay_id=replay_id)
+    return await progress(state, look, _missing(replay_id))
 
 
-async def _recorded(state: State, caller: Caller, wanted: ReplayRequest) -> list[Recorded]:
+@router.post("/{replay_id}/cancel", summary="Cancel a replay")
+async def cancel_replay(request: Request, replay_id: str) -> Response:
+    """What runs is stopped, what waits is not asked; what was answered stays.  One that has ended stays as it is."""
+    state, caller = state_of(request), await caller_of(request)
+    verb = partial(
+        batches.cancel,
+        account_id=caller.account_id,
+        batch_id=replay_id,
+        kind=BatchKind.REPLAY,
+        now_ms=now_ms(),
+    )
+    if await state.database.write(verb) is None:
+        raise _missing(replay_id)
+    return json_response(await _told(state, caller, replay_id))
+
+
+async def _planned(state: State, caller: Caller, wanted: ReplayRequest) -> list[Planned]:
     job_id = None if wanted.source_request_id is None else ids.job_of(wanted.source_request_id)
     query = partial(
-        replays.recorded, account_id=caller.account_id, job_id=job_id, conversation_id=wanted.source_conversation_id
+        replays.plan,
+        account_id=caller.account_id,
+        job_id=job_id,
+        conversation_id=wanted.source_conversation_id,
+        wanted=wanted.filter,
     )
-    turns = await state.database.read(query)
-    param = "source_request_id" if job_id else "source_conversation_id"
+    turns: list[Planned] = await state.database.read(query)
+    param = "source_request_id" if job_id else "filter" if wanted.filter else "source_conversation_id"
     if not turns:
-        raise NotFound("nothing is stored under this id (yet)", param=param)
-    if len(turns) > replays.TURNS_MOST:
-        raise InvalidRequest(f"at most {replays.TURNS_MOST} turns can be replayed at once", param=param)
-    if any(turn.job.state not in FINAL for turn in turns):
+        words = "no stored turn fits this filter" if wanted.filter else "nothing is stored under this id (yet)"
+        raise NotFound(words, param=param)
+    if len(turns) * wanted.repeats > TURNS_MOST:
+        raise InvalidRequest(f"at most {TURNS_MOST} turns can be replayed at once, repeats counted", param=param)
+    if any(turn.state not in FINAL for turn in turns):
         raise Conflict("a turn of this is still running", param=param)
     return turns
 
 
-def _again(turn: Recorded, wanted: ReplayRequest, replay_id: str) -> tuple[dict[str, Any], Door, Lineage]:
-    model = wanted.target_model or turn.job.model
-    overrides = {"service_tier": Tier.FLEX.value} | wanted.overrides  # nobody waits for a comparison
-    body = request_again(turn.job.parameters or {}, turn.messages, model, overrides)
-    return body, Door.REPLAY, Lineage(replay_id, turn.job.id, turn.conversation_id)
+def _new(caller: Caller, wanted: ReplayRequest, turns: list[Planned]) -> NewBatch:
+    models = {turn.model for turn in turns}
+    spec = {
+        "source_request_id": None if wanted.source_request_id is None else ids.job_of(wanted.source_request_id),
+        "source_conversation_id": wanted.source_conversation_id,
+        "filter": None if wanted.filter is None else wanted.filter.model_dump(exclude_none=True),
+        "source_model": models.pop() if len(models) == 1 else None,
+        "target_model": wanted.model,
+        "shadow": wanted.shadow,
+        "overrides": wanted.overrides,
+        "history": wanted.history,
+        "mode": wanted.mode,
+        "repeats": wanted.repeats,
+        "turns": [turn.job_id for turn in turns],
+    }
+    return NewBatch(
+        id=ids.new("rpl"),
+        account_id=caller.account_id,
+        kind=BatchKind.REPLAY,
+        spec=spec,
+        created_ms=now_ms(),
+        tag=caller.tag,
+        meta=wanted.metadata,
+        webhook_url=wanted.webhook_url,
+    )
 
 
-async def _view(state: State, caller: Caller, replay_id: str) -> dict[str, Any]:
-    def query(session: Session) -> dict[str, Any] | None:
-        row = replays.find(session, caller.account_id, replay_id)
-        return None if row is None else replay_view(row, replays.pairs(session, row.id))
+async def _check_first(state: State, caller: Caller, new: NewBatch) -> None:
+    """An override that no request may have is told now, by the first turn's request, which is only made to be looked at."""
+    body = await state.database.read(partial(replays.first_request, spec=new.spec))
+    await state.intake.prepare(caller, body, Door.REPLAY)
 
-    view = await state.database.read(query)
-    if view is None:
-        raise NotFound(f"there is no replay {replay_id!r}", param="replay_id")
+
+def _begun(session: Session, new: NewBatch, asked: Asked | None) -> str:
+    """The id of the replay that the request stands for."""
+    if asked is None:
+        begin(session, new)
+        return new.id
+    return idempotency.begin_once(session, new, asked.key, asked.digest_of)
+
+
+async def _accepted(state: State, caller: Caller, replay_id: str, *, again: bool) -> Response:
+    headers = {"location": f"/v1/replays/{replay_id}"} | ({"idempotent-replayed": "true"} if again else {})
+    return json_response(await _told(state, caller, replay_id), 202, headers)
+
+
+async def _told(state: State, caller: Caller, replay_id: str) -> dict[str, Any]:
+    def query(session: Session) -> dict[str, Any]:
+        return _view(session, _found(session, caller.account_id, replay_id), shown=SHOWN)
+
+    view: dict[str, Any] = await state.database.read(query)
     return view
+
+
+def _view(session: Session, batch: Batch, *, shown: int) -> dict[str, Any]:
+    planned = len(batch.spec["turns"]) * batch.spec["repeats"]
+    output = batch.output
+    if output is None and batch.total and planned <= SUMMED_MOST:
+        output = Summary.of(planned, replayed.details_of(session, batch)).output()
+    few = shown or (1 if planned == 1 else 0)
+    turns = _turns(session, batch, -1, few, None) if few else None
+    return replay_view(batch, output, turns)
+
+
+def _turns(session: Session, batch: Batch, after: int, limit: int, verdict: Verdict | None) -> list[dict[str, Any]]:
+    return [
+        turn_view(each.row, each.detail, each.recorded, each.replayed, batch.spec["mode"])
+        for each in replayed.shown(session, batch, after, limit, verdict)
+    ]
+
+
+def _found(session: Session, account_id: str, replay_id: str) -> Batch:
+    batch = replays.find(session, account_id, replay_id)
+    if batch is None:
+        raise _missing(replay_id)
+    return batch
+
+
+def _missing(replay_id: str) -> NotFound:
+    return NotFound(f"there is no replay {replay_id!r}", param="replay_id")

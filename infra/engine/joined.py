@@ -1,16 +1,18 @@
 """What is an engine that is already running, and what does it serve?  It is asked over HTTP.
 
 `card_of` makes a card for any OpenAI-compatible server whose model is in no catalogue.  What such a server does not tell (its
-context, where it keeps silent) is assumed, and said so in the card.  `software` names what it runs, where it is SGLang.
+context, where it keeps silent) is assumed, and said so in the card.  `software` tells what it runs and how, where it is SGLang.
 """
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 
-from models.cards.card import Capability, Card, EngineFlags, Prices, Sampling
+from models.cards.card import Capability, Card, EngineFlags, Flag, Prices, Sampling
 from models.errors import Unavailable
 
 ASSUMED_CONTEXT_TOKENS = 32_768
@@ -21,6 +23,28 @@ _OF_SGLANG: tuple[Capability, ...] = ("regex", "continue_final_message", "prefix
 """What others would leave out without a word."""
 _ASK_S = 5.0
 _FAULTS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+_TELLING = (
+    *("dtype", "quantization", "kv_cache_dtype", "load_format", "weight_version", "speculative_algorithm"),
+    *(
+        "attention_backend",
+        "prefill_attention_backend",
+        "decode_attention_backend",
+        "sampling_backend",
+        "grammar_backend",
+    ),
+    *("tp_size", "pp_size", "dp_size", "ep_size", "page_size", "chunked_prefill_size", "max_running_requests"),
+    *("disable_radix_cache", "enable_mixed_chunk", "enable_torch_compile", "enable_deterministic_inference"),
+)
+"""Of five hundred settings those that an answer may depend on: how numbers are held and summed, and what is computed together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Software:
+    name: str = "unknown"
+    version: str = ""
+    device: str | None = None
+    flags: Mapping[str, Flag | None] = field(default_factory=dict)
+    """What it runs with, by the names of its flags; empty where it does not tell."""
 
 
 async def card_of(url: str, model: str = "") -> Card:
@@ -42,7 +66,7 @@ async def card_of(url: str, model: str = "") -> Card:
         context_tokens=context,
         max_output_tokens=context,
         modalities=("text",),
-        capabilities=_OF_ALL + (_OF_SGLANG if (await software(url) or ("",))[0] == "sglang" else ()),
+        capabilities=_OF_ALL + (_OF_SGLANG if (await software(url) or Software()).name == "sglang" else ()),
         prices=Prices.model_validate({"prompt": 0, "completion": 0}),
         launched=datetime.now(UTC).date(),
         concurrency=CONCURRENCY,
@@ -52,16 +76,18 @@ async def card_of(url: str, model: str = "") -> Card:
     )
 
 
-async def software(url: str) -> tuple[str, str] | None:
-    """Name and version of what runs there, as far as it tells; None when it does not answer."""
+async def software(url: str) -> Software | None:
+    """What runs there, as far as it tells; None when it does not answer."""
     try:
         told = await _asked(url, "/server_info")
     except aiohttp.ClientResponseError:
-        return "unknown", ""
+        return Software()
     except _FAULTS:
         return None
-    version = told.get("version") if isinstance(told, dict) else None
-    return ("sglang", version) if isinstance(version, str) else ("unknown", "")
+    if not isinstance(told, dict) or not isinstance(told.get("version"), str):
+        return Software()
+    flags = {name.replace("_", "-"): told[name] for name in _TELLING if isinstance(told.get(name), Flag | None)}
+    return Software("sglang", told["version"], told.get("device"), flags)
 
 
 async def _listed(url: str) -> list[dict[str, Any]]:

@@ -68,10 +68,17 @@ def chat_template(card: Card) -> Path | None:
     return Path(str(files("models.cards") / card.chat_template)) if card.chat_template else None
 
 
-def command(card: Card, *, env: Path, port: int, device: Device, gpu: Gpu | None = None) -> tuple[str, ...]:
+def determinism(device: Device, *, wanted: bool) -> Flags:
+    """SGLang 0.5.23 refuses to start with it on a CPU: none of its batch-invariant attention kernels is for one."""
+    return {"enable-deterministic-inference": True} if wanted and device == "cuda" else {}
+
+
+def command(
+    card: Card, *, env: Path, port: int, device: Device, gpu: Gpu | None = None, deterministic: bool = False
+) -> tuple[str, ...]:
     """The engine listens on `port`; `env` is the root of SGLang's Python environment."""
     # -P: the directory it is started in may hold packages that bear the names of SGLang's own imports.
-    flags = _place(card, port, device) | card.flags_on(device, gpu)
+    flags = _place(card, port, device) | card.flags_on(device, gpu) | determinism(device, wanted=deterministic)
     return (str(env.absolute() / "bin" / "python"), "-P", "-m", "sglang.launch_server", *_arguments(flags))
 
 

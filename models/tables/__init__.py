@@ -1,5 +1,5 @@
 """The rows.  Whoever imports one table gets the metadata of all, so that foreign keys always find their target."""
 
-from models.tables import access, batches, evals, files, jobs, replays, transcripts, usage, webhooks
+from models.tables import access, batches, environments, evals, files, jobs, transcripts, usage, webhooks
 
-__all__ = ["access", "batches", "evals", "files", "jobs", "replays", "transcripts", "usage", "webhooks"]
+__all__ = ["access", "batches", "environments", "evals", "files", "jobs", "transcripts", "usage", "webhooks"]

@@ -78,6 +78,8 @@ class Job(Base):
     prompt_tokens: Mapped[int] = mapped_column(Integer, default=0)
     completion_tokens: Mapped[int] = mapped_column(Integer, default=0)
     cached_tokens: Mapped[int] = mapped_column(Integer, default=0)
+    environment: Mapped[str | None] = mapped_column(String(36))
+    """Digest of what made the answer, see `models.environments`."""
     conversation_id: Mapped[str | None] = mapped_column(String(32), index=True)
     conversation_name: Mapped[str | None] = mapped_column(String(64))
     """What the client calls the conversation that its turn belongs to; it need not exist."""

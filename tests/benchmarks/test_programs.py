@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import batches, cancel, gpu, memory, prefixes
+from benchmarks import batches, cancel, gpu, memory, prefixes, replay
 from benchmarks.load import Prompts, Server
 from tests.flow.engine import Engine
 from tests.flow.stack import Stack
@@ -87,3 +87,15 @@ def test_the_slope_is_bytes_a_job() -> None:
     assert memory.row(samples, "worker")[-2:] == ["+3", "yes"]
     leaking = [(jobs, {"worker": 2048 * jobs}) for jobs, _ in samples]
     assert memory.row(leaking, "worker")[-2:] == ["+2048", "no"]
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(SLOW_S)
+async def test_recorded_conversations_come_out_again(engine_url: str, tmp_path: Path) -> None:
+    with Stack(tmp_path, None, TRAM_ENGINE_URL=engine_url, TRAM_MODEL=replay.CARD.id) as stack:
+        told = await replay.on_the_same(stack, engine_url, 2)
+    rows = [replay.row(one) for one in told]
+    assert [row[1] for row in rows] == ["6", "6", "6", "18"]
+    assert {len(row) for row in rows} == {len(replay.COLUMNS)}
+    assert all(sum(map(int, row[2:5])) == int(row[1]) for row in rows)
+    assert {len(replay.parted_row(one)) for one in told} == {len(replay.PARTED)}

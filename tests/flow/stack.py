@@ -180,6 +180,14 @@ class Stack:
         until(lambda: self.job(job_id)["state"] in FINAL, within_s)
         return self.job(job_id)
 
+    def replayed(self, **asked: Any) -> dict[str, Any]:
+        """The replay once it has ended."""
+        answer = self.http.post("/v1/replays", json=asked)
+        assert answer.status_code == 202, answer.text
+        path = answer.headers["location"]
+        until(lambda: self.http.get(path).json()["ended_at"] is not None, 60)
+        return self.http.get(path).json()
+
     def listed(self, path: str, **wanted: str | int) -> list[dict[str, Any]]:
         """All rows of a list, through its pages."""
         found: list[dict[str, Any]] = []

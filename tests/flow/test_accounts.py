@@ -223,12 +223,18 @@ def test_a_rate_is_kept_told_and_joined_by_repeats_for_nothing(tram: Stack, shop
     assert "x-ratelimit-limit-requests" not in tram.http.get("/v1/models").headers
 
 
-def test_a_replay_is_admitted_like_what_it_replays(tram: Stack, shop):
+def test_a_replay_waits_for_its_accounts_limits(tram: Stack, shop):
     mine = shop(rate_limit_rpm=2)
     source = mine.ask().json()["id"]
-    made = mine.http.post("/v1/replays", json={"source_request_id": source})
+    made = mine.http.post("/v1/replays", json={"source_request_id": source, "repeats": 2})
     assert made.status_code == 202, made.text
-    assert error(mine.http.post("/v1/replays", json={"source_request_id": source}))[:2] == (429, "rate_limit_error")
+    path = made.headers["location"]
+    until(lambda: mine.http.get(path).json()["request_counts"]["completed"] == 1, 20)
+    states = [turn["state"] for turn in mine.http.get(path).json()["turns"]]
+    assert states == ["completed", "waiting"]
+    assert error(mine.ask())[:2] == (429, "rate_limit_error")
+    mine.http.post(f"{path}/cancel").raise_for_status()
+    until(lambda: mine.http.get(path).json()["status"] == "cancelled", 20)
 
 
 def test_the_books_agree_with_the_answers_for_every_ending(priced: Stack, shop):

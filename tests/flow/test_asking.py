@@ -247,10 +247,8 @@ def test_the_tier_that_was_used_is_told(client, asked, used):
     assert {chunk.service_tier for chunk in client.chat.completions.create(**fields, stream=True)} == {used}
 
 
-@pytest.mark.parametrize(("overrides", "used"), [({}, "flex"), ({"service_tier": "priority"}, "priority")])
-def test_a_replay_waits_until_nobody_else_does(stack, overrides, used):
+def test_a_replay_waits_until_nobody_else_does(stack):
     source = stack.submit(FRANCE, service_tier="fast")
     assert stack.ended(source)["result"]["service_tier"] == "priority"
-    body = {"source_request_id": source, "overrides": overrides}
-    (turn,) = stack.http.post("/v1/replays", json=body).raise_for_status().json()["turns"]
-    assert stack.ended(turn["job_id"])["result"]["service_tier"] == used
+    (turn,) = stack.replayed(source_request_id=source)["turns"]
+    assert stack.job(turn["job_id"])["result"]["service_tier"] == "flex"

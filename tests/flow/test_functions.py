@@ -79,9 +79,8 @@ def test_what_is_stored_and_asked_again_is_the_same(client, stack):
     made = ask(client, said(LONDON))
     stored = client.chat.completions.retrieve(made.id)
     assert stored.choices[0].message.function_call == made.choices[0].message.function_call
-    answer = stack.http.post("/v1/replays", json={"source_request_id": made.id}).raise_for_status().json()
-    stack.ended(answer["turns"][0]["job_id"])
-    assert stack.http.get(f"/v1/replays/{answer['id']}").json()["verdict"] == "identical"
+    answer = stack.replayed(source_request_id=made.id)
+    assert answer["verdict"] == "identical"
     again = stack.job(answer["turns"][0]["job_id"])["result"]["choices"][0]
     assert again["message"]["function_call"]["name"] == "get_weather"
 

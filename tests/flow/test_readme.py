@@ -74,7 +74,8 @@ def matches(prints: str, printed: str) -> bool:
 
 @pytest.mark.engine
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/api.md", "docs/conversations.md", "docs/batches.md", "docs/evals.md"]
+    "page",
+    ["README.md", "docs/api.md", "docs/conversations.md", "docs/batches.md", "docs/replay.md", "docs/evals.md"],
 )
 def test_the_examples_of_a_page_print_what_it_says(page: str, stack: Stack) -> None:
     examples = examples_of(ROOT / page)

@@ -58,9 +58,8 @@ def test_a_completion_is_kept_as_a_chat_is(client, stack):
     assert message.content == FRANCE
     job = stack.job(answer.id)
     assert job["usage"]["total_tokens"] == answer.usage.total_tokens
-    replay = {"source_request_id": job["id"]}
-    (turn,) = stack.http.post("/v1/replays", json=replay).raise_for_status().json()["turns"]
-    assert stack.ended(turn["job_id"])["result"]["choices"][0]["message"]["content"] == answer.choices[0].text
+    (turn,) = stack.replayed(source_request_id=job["id"])["turns"]
+    assert stack.job(turn["job_id"])["result"]["choices"][0]["message"]["content"] == answer.choices[0].text
 
 
 def test_a_stream(client):

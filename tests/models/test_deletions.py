@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models import deletions, jobs, replays, transcripts
+from models import deletions, jobs, transcripts
 from models.accounts import create_account
 from models.handover import Ending
 from models.jobs import LEASE_MS, MAX_ATTEMPTS
@@ -19,7 +19,6 @@ from tests.models.conftest import (
     asked,
     claimed,
     ended,
-    new_job,
     overlapping,
     row,
     running,
@@ -152,17 +151,6 @@ def test_a_job_whose_conversation_is_deleted_meanwhile_still_ends(session, accou
                 claimed(session, job)
     assert row(session, job).state in FINAL
     assert told(session, job) == HISTORY[:1]
-
-
-def test_a_replay_whose_source_is_deleted_shows_the_turns_that_are_left(session, account):
-    source = asked(session, account, HISTORY[:1], "b")
-    again = new_job(session, account, HISTORY[:1], batch_id="rpl_1", source_job_id=source)
-    jobs.submit(session, [again])
-    claimed(session, again.id)
-    jobs.finish(session, again.id, 1, Ending(JobState.COMPLETED, NOW))
-    delete(session, source)
-    (pair,) = replays.pairs(session, "rpl_1")
-    assert (pair.recorded, pair.replayed) == (None, None)
 
 
 @pytest.mark.parametrize("database_kind", ["postgres"], indirect=True)  # SQLite lets one write at a time

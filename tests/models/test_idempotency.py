@@ -6,11 +6,11 @@ from sqlalchemy.orm import Session
 
 from models import idempotency
 from models.accounts import create_account
+from models.batches import NewBatch
 from models.errors import KeyReused
-from models.idempotency import KEPT_MS, digest, made_before, start_once, submit_all_once, submit_once
-from models.replays import NewReplay
+from models.idempotency import KEPT_MS, begin_once, digest, made_before, submit_all_once, submit_once
+from models.tables.batches import Batch, BatchKind
 from models.tables.jobs import IdempotencyKey, Job
-from models.tables.replays import Replay
 from tests.models.conftest import AT_ONCE, NOW, at_once, new_job, overlapping
 
 BODY = {"messages": [{"role": "user", "content": "hello"}], "seed": 1}
@@ -58,13 +58,12 @@ def test_what_was_made_before_is_found_without_making_anything(session, account)
 
 
 def test_a_repeated_replay_joins_the_one_that_was_made(session, account):
-    def start(name):
-        facts = {"account_id": account, "source_job_id": "job_1", "source_conversation_id": None, "target_model": None}
-        replay = NewReplay(id=name, **facts, overrides={}, turns=1, created_ms=NOW)
-        return start_once(session, replay, [new_job(session, account)], "k", digest("replay", BODY), NOW)
+    def begin(name):
+        replay = NewBatch(name, account, BatchKind.REPLAY, {}, NOW)
+        return begin_once(session, replay, "k", digest("replay", BODY))
 
-    assert (start("rpl_1"), start("rpl_2")) == ("rpl_1", "rpl_1")
-    assert (count(session, Replay), count(session, Job)) == (1, 1)
+    assert (begin("rpl_1"), begin("rpl_2")) == ("rpl_1", "rpl_1")
+    assert count(session, Batch) == 1
     with pytest.raises(KeyReused):
         once(session, account)
 

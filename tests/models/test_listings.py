@@ -3,17 +3,17 @@
 import pytest
 
 from models.accounts import create_account
+from models.batches import NewBatch, begin
 from models.deletions import delete_job
 from models.lifecycle import JobState
 from models.listings import LIMIT_MOST, Window, page, these
-from models.replays import NewReplay, start
+from models.tables.batches import Batch, BatchKind
 from models.tables.jobs import Job
-from models.tables.replays import Replay
 from models.tables.transcripts import Conversation
 from models.tables.webhooks import Delivery
-from tests.models.conftest import NOW, asked, ended, new_job, plan_of, said, submitted
+from tests.models.conftest import NOW, asked, ended, plan_of, said, submitted
 
-TABLES = (Job, Conversation, Delivery, Replay)
+TABLES = (Job, Conversation, Delivery, Batch)
 HOOK = "https://example.com/hook"
 
 
@@ -49,7 +49,8 @@ def test_the_last_page_knows_that_it_is_the_last(session, account, rows, limit, 
 
 def test_each_table_lists_its_own_rows(session, account):
     job = asked(session, account, [said("hello")], "hi", webhook_url=HOOK)
-    start(session, NewReplay("rpl_1", account, job, None, None, {}, 1, NOW), [new_job(session, account)])
+    submitted(session, account)
+    begin(session, NewBatch("rpl_1", account, BatchKind.REPLAY, {"turns": [job]}, NOW))
     other = create_account(session, "bob", NOW)
     for table, rows in zip(TABLES, (2, 1, 1, 1), strict=True):
         assert len(page(session, table, account, Window()).rows) == rows
@@ -84,7 +85,9 @@ def test_a_page_behind_an_id_that_is_gone_goes_on_from_its_place(session, accoun
 @pytest.mark.parametrize("after", [None, "x_01aryz6s41"])
 def test_a_page_is_an_index_range_and_never_a_sort(session, account, table, after):
     """By the query plan: no sort, no whole-table scan."""
-    plan = plan_of(session, lambda session: page(session, table, account, Window(after=after, limit=LIMIT_MOST)))
+    window = Window(after=after, limit=LIMIT_MOST)
+    of_a_kind = [Batch.kind == BatchKind.REPLAY] if table is Batch else []
+    plan = plan_of(session, lambda session: page(session, table, account, window, *of_a_kind))
     assert f"ix_{table.__tablename__}_list" in plan
     assert "sort" not in plan.lower()
     assert "temp b-tree" not in plan.lower()

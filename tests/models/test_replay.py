@@ -1,25 +1,12 @@
-"""A recorded request can be asked again as it was, or changed; two answers are compared as a reader would."""
+"""A recorded request can be asked again as it was, or changed; and a live conversation goes on behind another answer."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from models.replay import EXCERPT_CHARACTERS, Comparison, Verdict, compare, request_again
+from models.replay import changes, goes_on, request_again, system_of, with_system
 
 MESSAGES = [{"role": "user", "content": "hello"}]
+SYSTEM = {"role": "system", "content": "be brief"}
 RECORDED = {"temperature": 0.5, "seed": 7, "stream": True, "stream_options": {"include_usage": True}, "stop": ["x"]}
-
-
-def text(content):
-    return {"role": "assistant", "content": content}
-
-
-def calling(*calls, content=None, number=1):
-    made = [
-        {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": arguments}}
-        for name, arguments in calls
-    ]
-    return {"role": "assistant", "content": content, "tool_calls": made}
 
 
 def test_a_request_is_asked_again_as_it_was_but_for_the_streaming():
@@ -33,68 +20,66 @@ def test_overrides_change_add_and_take_away():
     assert again == {"model": "m", "messages": MESSAGES, "temperature": 0, "seed": 7, "top_p": 0.9}
 
 
+def test_either_name_of_the_limit_takes_the_place_of_both():
+    again = request_again({"max_tokens": 9}, MESSAGES, "m", {"max_completion_tokens": 2})
+    assert again == {"model": "m", "messages": MESSAGES, "max_completion_tokens": 2}
+
+
 def test_what_was_asked_and_of_whom_is_not_a_parameter():
     again = request_again({}, MESSAGES, "m", {"messages": [], "model": "other"})
     assert again == {"model": "m", "messages": MESSAGES}
 
 
-@pytest.mark.parametrize(
-    ("recorded", "replayed"),
-    [
-        (text("hi"), text("hi")),
-        (text(""), text(None)),
-        (text("hi"), {"role": "assistant", "content": "hi", "refusal": None}),
-        (calling(("f", "{}")), calling(("f", "{}"), number=2)),
-        (calling(("f", "{}"), content=""), calling(("f", "{}"))),
-        (text("hi") | {"tool_calls": []}, text("hi")),
-    ],
-)
-def test_answers_that_read_the_same_are_identical(recorded, replayed):
-    assert compare(recorded, replayed) == Comparison(Verdict.IDENTICAL)
+@pytest.mark.parametrize("before", [MESSAGES, [SYSTEM, *MESSAGES], [SYSTEM | {"role": "developer"}, SYSTEM, *MESSAGES]])
+def test_the_system_prompt_is_put_in_replaced_or_taken_away(before):
+    new = {"role": "system", "content": "be long"}
+    assert with_system(before, {"system": "be long"}) == [new, *MESSAGES]
+    assert with_system(before, {"system": None}) == MESSAGES
+    assert with_system(before, {"temperature": 1}) == before
+    assert request_again({}, before, "m", {"system": "be long"})["messages"] == [new, *MESSAGES]
+
+
+def test_the_systems_words_are_those_that_stand_first():
+    assert system_of([SYSTEM, *MESSAGES]) == "be brief"
+    assert system_of([*MESSAGES, SYSTEM]) is None
+    assert system_of([]) is None
+
+
+def test_only_what_was_changed_counts_as_changed():
+    before, after = {"temperature": 0, "seed": 7}, {"temperature": 0, "seed": 8}
+    told = changes({"temperature": 0, "seed": 8}, before, after, ("a", "a"))
+    assert told == [{"parameter": "seed", "recorded": 7, "replayed": 8}]
+    assert changes({}, before, after, ("a", "b")) == [{"parameter": "model", "recorded": "a", "replayed": "b"}]
+    assert changes({"system": "x"}, {}, {}, ("a", "a"), ("x", "x")) == []
+    assert changes({"system": None}, {}, {}, ("a", "a"), ("x", None)) == [{"parameter": "system"}]
+    assert changes({"stop": "y"}, {"stop": "x"}, {"stop": "y"}, ("a", "a")) == [{"parameter": "stop"}], "no texts"
+
+
+def call(number):
+    return {"id": f"call_{number}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def result(number, text="42"):
+    return {"role": "tool", "tool_call_id": f"call_{number}", "content": text}
+
+
+def test_a_conversation_goes_on_behind_another_answer():
+    assert goes_on({"role": "assistant", "content": "hm"}, MESSAGES) == MESSAGES
+
+
+def test_recorded_results_answer_the_calls_that_are_made_now():
+    answer = {"role": "assistant", "content": None, "tool_calls": [call(7), call(8)]}
+    assert goes_on(answer, [result(1), result(2, "43"), *MESSAGES]) == [result(7), result(8, "43"), *MESSAGES]
 
 
 @pytest.mark.parametrize(
-    ("recorded", "replayed", "position"),
+    ("answer", "added"),
     [
-        (text("hi there"), text("hi here"), 3),
-        (text("hi"), text("hi there"), 2),
-        (text("hi there"), text("hi"), 2),
-        (text(""), text("hi"), 0),
-        (text("hi "), text("hi"), 2),
-        (calling(("f", '{"a":1}')), calling(("f", '{"a":2}')), 14),
-        (calling(("f", "{}")), calling(("f", "{}"), ("g", "{}")), 11),
-        (calling(("f", "{}"), ("g", "{}")), calling(("g", "{}"), ("f", "{}")), 3),
-        (calling(("f", "{}"), content="well"), calling(("f", "{}")), 0),
-        (text('[["f","{}"]]'), calling(("f", "{}")), 0),
-        (calling(("f", "{}"), content="well"), calling(("g", "{}"), content="well"), 7),
+        (None, MESSAGES),
+        ({"role": "assistant", "content": "no calls"}, [result(1)]),
+        ({"role": "assistant", "tool_calls": [call(1), call(2)]}, [result(1)]),
+        ({"role": "assistant", "tool_calls": [call(1)]}, MESSAGES),
     ],
 )
-def test_answers_that_do_not_are_told_where_they_part(recorded, replayed, position):
-    found = compare(recorded, replayed)
-    assert (found.verdict, found.position) == (Verdict.DIVERGED, position)
-
-
-@pytest.mark.parametrize(("one", "other"), [(None, text("hi")), (text("hi"), None), (None, None)])
-def test_what_is_not_there_cannot_be_compared(one, other):
-    assert compare(one, other) == Comparison(Verdict.NOT_COMPARABLE)
-
-
-def test_both_texts_are_shown_around_the_place_where_they_part():
-    before, after = "a" * 100 + "b" + "c" * 100, "a" * 100 + "d"
-    found = compare(text(before), text(after))
-    near = "a" * EXCERPT_CHARACTERS
-    assert found.recorded == near + "b" + "c" * (EXCERPT_CHARACTERS - 1)
-    assert found.replayed == near + "d"
-
-
-@given(st.text(), st.text())
-def test_two_texts_part_where_their_common_beginning_ends(one, other):
-    found = compare(text(one), text(other))
-    if found.verdict is Verdict.IDENTICAL:
-        assert one == other
-        return
-    assert one[: found.position] == other[: found.position]
-    assert one[found.position : found.position + 1] != other[found.position : found.position + 1]
-    back = min(found.position, EXCERPT_CHARACTERS)
-    assert one[found.position - back :].startswith(found.recorded)
-    assert other[found.position - back :].startswith(found.replayed)
+def test_it_cannot_go_on_where_results_and_calls_do_not_belong_together(answer, added):
+    assert goes_on(answer, added) is None

@@ -1,17 +1,23 @@
-"""Which turns are asked again, and how they stand beside what they repeat."""
+"""Which turns are asked again, with what, and how a live conversation goes on; and how each turn stands beside what it repeats."""
+
+from types import SimpleNamespace
 
 import pytest
 
-from models import jobs, replays
+from models import batches, environments, jobs, replayed, replays
 from models.accounts import create_account
+from models.batches import NewBatch, Settled
+from models.environments import Known
 from models.handover import Ending
 from models.lifecycle import JobState
-from models.replay import Verdict
-from models.replays import TURNS_MOST, NewReplay
+from models.tables.batches import BatchKind, BatchRow, RowState
 from models.tables.jobs import Door
+from models.verdicts import Verdict, Why, judge
+from models.wire.replays import Filter, ReplayRequest
 from tests.models.conftest import NOW, asked, claimed, ended, new_job, row, said, spoken, submitted
 
 HISTORY = [said("a"), said("b", "assistant"), said("c")]
+SPEC = {"target_model": None, "overrides": {}, "history": "recorded", "mode": "exact", "repeats": 1}
 
 
 @pytest.fixture
@@ -19,7 +25,7 @@ def conversation(session, account):
     """Two turns of one conversation, and one of another."""
     first = asked(session, account, HISTORY[:1], "b", id=f"job_{1:026}", parameters={"seed": 7})
     second = asked(session, account, HISTORY, "d", id=f"job_{2:026}")
-    asked(session, account, [said("elsewhere")], "x")
+    asked(session, account, [said("elsewhere")], "x", id=f"job_{3:026}")
     return first, second
 
 
@@ -27,106 +33,238 @@ def home(session, job):
     return row(session, job).conversation_id
 
 
-def new_replay(account, turns, name="rpl_1", **changes):
-    facts = {"id": name, "account_id": account, "source_job_id": None, "source_conversation_id": None}
-    return NewReplay(**(facts | {"target_model": None, "overrides": {}, "turns": turns, "created_ms": NOW} | changes))
+def planned(session, account, job_id=None, conversation_id=None, **wanted):
+    chosen = Filter(**wanted) if job_id is conversation_id is None else None
+    found = replays.plan(session, account, job_id=job_id, conversation_id=conversation_id, wanted=chosen)
+    return [turn.job_id for turn in found]
 
 
-def again(session, account, sources, name="rpl_1"):
-    """A replay of these jobs, whose own jobs wait; made at once, they sort as chance will have it."""
-    made = [
-        new_job(
-            session,
-            account,
-            [said("a")],
-            id=f"job_{100 - number:026}",
-            door=Door.REPLAY,
-            batch_id=name,
-            source_job_id=source,
-            conversation_id=home(session, source),
-        )
-        for number, source in enumerate(sources)
-    ]
-    replays.start(session, new_replay(account, len(made), name), made)
-    return [job.id for job in made]
-
-
-def finish(session, job, *answers, state=JobState.COMPLETED):
-    claimed(session, job)
-    assert jobs.finish(session, job, 1, Ending(state, NOW, answers=[*map(spoken, answers)]))
+def begun(session, account, turns, name="rpl_1", **changes):
+    """A replay with its first rows."""
+    new = NewBatch(name, account, BatchKind.REPLAY, SPEC | {"turns": list(turns)} | changes, NOW)
+    batches.begin(session, new)
+    batch = replays.find(session, account, name)
+    batches.add(session, name, replays.rows_of(session, batch))
     session.expire_all()
+    return batch
 
 
-def test_one_turn_is_found_with_its_whole_prompt(session, account, conversation):
-    (found,) = replays.recorded(session, account, job_id=conversation[1], conversation_id=None)
-    assert (found.job.id, found.conversation_id) == (conversation[1], home(session, conversation[0]))
-    assert found.messages == HISTORY
-    assert found.job.parameters == {"temperature": 0.5}
+def rows(session, batch, *numbers):
+    return [session.get(BatchRow, (batch.id, number)) for number in numbers]
 
 
-def test_the_turns_of_a_conversation_are_found_in_order(session, account, conversation):
-    found = replays.recorded(session, account, job_id=None, conversation_id=home(session, conversation[0]))
-    assert [turn.job.id for turn in found] == list(conversation)
-    assert [turn.messages for turn in found] == [HISTORY[:1], HISTORY]
+def answered(session, account, batch, number, *answers, state=JobState.COMPLETED, **ending):
+    """The row as a job that has ended."""
+    (one,) = rows(session, batch, number)
+    request = replays.requests(session, batch, [one])[number]
+    job = new_job(
+        session,
+        account,
+        request["messages"],
+        door=Door.REPLAY,
+        batch_id=batch.id,
+        source_job_id=one.source_job_id,
+        conversation_id=one.conversation_id,
+        parameters={name: value for name, value in request.items() if name not in {"messages", "model"}},
+    )
+    batches.feed(session, batch.id, {number: job})
+    claimed(session, job.id)
+    assert jobs.finish(session, job.id, 1, Ending(state, NOW, answers=[*map(spoken, answers)], **ending))
+    session.expire_all()
+    (one,) = rows(session, batch, number)
+    return Settled(one, row(session, job.id))
 
 
-def test_a_conversation_is_asked_again_without_what_was_replayed_in_it_and_a_replayed_turn_by_its_name(
-    session, account, conversation
-):
-    (replayed,) = again(session, account, conversation[:1])
-    finish(session, replayed, "b")
-    found = replays.recorded(session, account, job_id=None, conversation_id=home(session, conversation[0]))
-    assert [turn.job.id for turn in found] == list(conversation)
-    assert [turn.job.id for turn in replays.recorded(session, account, job_id=replayed, conversation_id=None)] == [
-        replayed
-    ]
+def judged(session, batch, settled):
+    (found,) = replayed.considered(session, batch, [settled])
+    return judge(found.recorded, found.replayed, found.terms), found
+
+
+def test_one_turn_a_conversation_or_what_a_filter_finds(session, account, conversation):
+    first, second = conversation
+    assert planned(session, account, job_id=second) == [second]
+    assert planned(session, account, conversation_id=home(session, first)) == [first, second]
+    assert len(planned(session, account)) == 3
+    assert planned(session, account, limit=1) == [f"job_{3:026}"], "the newest"
+
+
+def test_filters(session, account):
+    one = asked(session, account, [said("a")], "b", model="m", card="k", tag="t", meta={"x": "1"}, created_ms=NOW)
+    two = asked(session, account, [said("c")], "d", model="n", created_ms=NOW + 5000)
+    second = NOW // 1000
+    for wanted, found in (
+        ({"model": "m"}, [one]),
+        ({"model": "k"}, [one]),
+        ({"tag": "t"}, [one]),
+        ({"metadata": {"x": "1"}}, [one]),
+        ({"metadata": {"x": "2"}}, []),
+        ({"created_after": second + 5}, [two]),
+        ({"created_before": second + 5}, [one]),
+        ({"created_after": second, "created_before": second + 6, "model": "n"}, [two]),
+    ):
+        assert planned(session, account, **wanted) == found, wanted
+
+
+def test_what_was_replayed_is_left_out_but_by_its_own_name(session, account, conversation):
+    batch = begun(session, account, conversation[:1])
+    again = answered(session, account, batch, 0, "b").job.id
+    assert planned(session, account, conversation_id=home(session, conversation[0])) == list(conversation)
+    assert again not in planned(session, account)
+    assert planned(session, account, job_id=again) == [again]
 
 
 def test_what_is_not_stored_still_waits_or_belongs_to_another_is_not_found(session, account, conversation):
     other = create_account(session, "eve", NOW)
-    unseen = [submitted(session, account), ended(session, account, store=False), "job_unknown"]
-    for job in unseen:
-        assert replays.recorded(session, account, job_id=job, conversation_id=None) == []
-    assert replays.recorded(session, other, job_id=conversation[0], conversation_id=None) == []
-    assert replays.recorded(session, other, job_id=None, conversation_id=home(session, conversation[0])) == []
+    for job in (submitted(session, account), ended(session, account, store=False), "job_unknown"):
+        assert planned(session, account, job_id=job) == []
+    assert planned(session, other, job_id=conversation[0]) == []
+    assert planned(session, other, conversation_id=home(session, conversation[0])) == []
+    assert planned(session, other) == []
+    begun(session, account, conversation)
+    assert replays.find(session, other, "rpl_1") is None
 
 
-def test_one_turn_too_many_is_enough_to_know_that_there_are_too_many(session, account, monkeypatch):
-    assert TURNS_MOST == 1000
-    monkeypatch.setattr(replays, "TURNS_MOST", 1)
-    first = asked(session, account, [said("a")], "b")
-    for text in "cde":
-        asked(session, account, [said(text)], "b", conversation_id=home(session, first))
-    assert len(replays.recorded(session, account, job_id=None, conversation_id=home(session, first))) == 2
+def test_each_turn_is_a_row_for_each_repeat_and_conversations_are_kept_together(session, account):
+    one = asked(session, account, [said("a")], "b", id=f"job_{1:026}")
+    two = asked(session, account, [said("x")], "y", id=f"job_{2:026}")
+    three = asked(session, account, HISTORY, "d", id=f"job_{3:026}")
+    batch = begun(session, account, [one, two, three], repeats=2)
+    found = rows(session, batch, *range(6))
+    assert [(each.source_job_id, each.detail["repeat"]) for each in found] == [
+        (turn, repeat) for turn in (one, two, three) for repeat in (0, 1)
+    ]
+    assert abs(found[0].place - found[4].place) == 2, "the first and the third turn are of one conversation"
+    assert (batch.total, {each.state for each in found}) == (6, {RowState.WAITING})
 
 
-def test_a_replay_is_stored_with_its_jobs(session, account, conversation):
-    made = again(session, account, conversation)
-    stored = replays.find(session, account, "rpl_1")
-    assert (stored.turns, stored.overrides, stored.created_ms) == (2, {}, NOW)
-    assert [row(session, job).state for job in made] == ["queued", "queued"]
-    assert replays.find(session, create_account(session, "eve", NOW), "rpl_1") is None
+def test_a_request_is_made_when_its_time_has_come(session, account, conversation):
+    overrides = {"system": "be brief", "temperature": 0.9, "seed": None}
+    batch = begun(session, account, conversation, overrides=overrides, target_model="other")
+    made = replays.requests(session, batch, rows(session, batch, 0, 1))
+    system = {"role": "system", "content": "be brief"}
+    assert made == {
+        0: {"temperature": 0.9, "model": "other", "messages": [system, *HISTORY[:1]]},
+        1: {"temperature": 0.9, "model": "other", "messages": [system, *HISTORY]},
+    }
+    assert replays.first_request(session, batch.spec) == made[0]
+    assert [each.body for each in rows(session, batch, 0, 1)] == [{}, {}], "no prompt is stored twice"
 
 
-def test_each_replayed_turn_stands_beside_its_source_with_the_first_choice_of_each(session, account, conversation):
-    one, two = again(session, account, conversation)
-    finish(session, one, "b", "not looked at")
-    pairs = replays.pairs(session, "rpl_1")
-    assert [(pair.source.id, pair.job.id) for pair in pairs] == [(conversation[0], one), (conversation[1], two)]
-    assert (pairs[0].recorded, pairs[0].replayed) == (said("b", "assistant"), said("b", "assistant"))
-    assert (pairs[1].recorded, pairs[1].replayed) == (said("d", "assistant"), None)
-    assert [pair.compared().verdict for pair in pairs] == [Verdict.IDENTICAL, Verdict.PENDING]
-    finish(session, two, state=JobState.FAILED)
-    assert replays.pairs(session, "rpl_1")[1].compared().verdict is Verdict.NOT_COMPARABLE
-
-
-def test_replays_do_not_see_one_anothers_jobs(session, account, conversation):
-    again(session, account, conversation[:1])
-    assert replays.pairs(session, "rpl_2") == []
-
-
-def test_a_turn_whose_source_is_gone_is_left_out(session, account, conversation):
-    (job,) = again(session, account, conversation[:1])
-    row(session, job).source_job_id = None
+def test_a_turn_that_is_deleted_meanwhile_has_no_request(session, account, conversation):
+    batch = begun(session, account, conversation)
+    row(session, conversation[0]).deleted_ms = NOW
     session.flush()
-    assert replays.pairs(session, "rpl_1") == []
+    assert set(replays.requests(session, batch, rows(session, batch, 0, 1))) == {1}
+    assert (
+        replayed.considered(session, batch, [Settled(rows(session, batch, 0)[0], row(session, conversation[0]))]) == []
+    )
+
+
+ONE, OTHER = Known.of({"card": "demo", "dtype": "float32"}), Known.of({"card": "demo", "dtype": "bfloat16"})
+
+
+def test_a_verdict_knows_what_made_both_answers(session, account):
+    for known in (ONE, OTHER):
+        environments.note(session, known, NOW)
+    source = asked(session, account, [said("a")], "b", parameters={"temperature": 0})
+    row(session, source).environment = ONE.digest
+    session.flush()
+    batch = begun(session, account, [source], repeats=3)
+    verdicts = [
+        judged(session, batch, answered(session, account, batch, number, text, environment=environment))[0]
+        for number, (text, environment) in enumerate((("b", ONE.digest), ("c", ONE.digest), ("c", OTHER.digest)))
+    ]
+    assert [found.verdict for found in verdicts] == [Verdict.IDENTICAL, Verdict.DIVERGED, Verdict.NOT_COMPARABLE]
+    environment = next(reason for reason in verdicts[2].reasons if reason.code is Why.ENVIRONMENT)
+    assert list(environment.details) == [{"fact": "dtype", "recorded": "float32", "replayed": "bfloat16"}]
+
+
+def test_an_override_is_named_with_what_was_and_is(session, account):
+    source = asked(session, account, [said("be long", "system"), said("a")], "b", parameters={"temperature": 0})
+    batch = begun(session, account, [source], overrides={"system": "be brief", "temperature": 0, "max_tokens": 2})
+    found, _ = judged(session, batch, answered(session, account, batch, 0, "b"))
+    changed = next(reason for reason in found.reasons if reason.code is Why.OVERRIDDEN)
+    assert list(changed.details) == [
+        {"parameter": "max_tokens", "recorded": None, "replayed": 2},
+        {"parameter": "system"},
+    ]
+    assert (found.verdict, found.comparable) == (Verdict.IDENTICAL, False)
+
+
+def test_an_answer_that_failed_is_not_comparable(session, account, conversation):
+    batch = begun(session, account, conversation[:1])
+    failed = answered(session, account, batch, 0, state=JobState.FAILED, error={"message": "too long"})
+    found, _ = judged(session, batch, failed)
+    assert found.verdict is Verdict.NOT_COMPARABLE
+    assert "too long" in found.reasons[0].message
+
+
+def test_a_live_conversation_goes_on_behind_its_own_answers(session, account, conversation):
+    batch = begun(session, account, conversation, history="live")
+    assert batch.total == 1, "the second turn follows from the first one's answer"
+    settled = answered(session, account, batch, 0, "B")
+    answer = judged(session, batch, settled)[1].replayed.answers[0]
+    (new,) = replays.following(session, batch, settled.row, answer, same=False)
+    assert (new.number, new.source_job_id) == (1, conversation[1])
+    assert new.body == {"messages": [said("a"), said("B", "assistant"), said("c")]}
+    batches.add(session, batch.id, [new])
+    request = replays.requests(session, batch, rows(session, batch, 1))[1]
+    assert request["messages"] == new.body["messages"]
+    second = answered(session, account, batch, 1, "d")
+    found, considered = judged(session, batch, second)
+    assert Why.HISTORY in {reason.code for reason in found.reasons}
+    assert considered.replayed.messages_same is False
+    assert replays.following(session, batch, second.row, considered.replayed.answers[0], same=False) == []
+
+
+def test_a_live_conversation_keeps_the_system_prompt_it_was_given(session, account, conversation):
+    batch = begun(session, account, conversation, history="live", overrides={"system": "be brief"})
+    settled = answered(session, account, batch, 0, "b")
+    (new,) = replays.following(session, batch, settled.row, said("b", "assistant"), same=True)
+    assert new.body["messages"] == [said("be brief", "system"), *HISTORY]
+    assert new.detail == {"repeat": 0, "same_history": True}
+
+
+def test_what_follows_an_answer_that_is_missing_cannot_be_asked(session, account, conversation):
+    third = asked(session, account, [*HISTORY, said("d", "assistant"), said("e")], "f", id=f"job_{9:026}")
+    batch = begun(session, account, [*conversation, third], history="live")
+    settled = answered(session, account, batch, 0, state=JobState.FAILED)
+    stopped = replays.following(session, batch, settled.row, None, same=False)
+    assert [(each.number, each.body, each.error["code"]) for each in stopped] == [
+        (1, None, "conversation_ended"),
+        (2, None, "conversation_ended"),
+    ]
+    batches.add(session, batch.id, stopped)
+    told = replayed.judged(rows(session, batch, 2)[0])["judgement"]
+    assert told["verdict"] == "not_comparable"
+    assert "could not go on" in told["reasons"][0]["message"]
+
+
+def test_turns_are_shown_in_pages_and_by_their_verdict(session, account, conversation):
+    batch = begun(session, account, conversation, repeats=2)
+    settled = answered(session, account, batch, 1, "z")
+    found, _ = judged(session, batch, settled)
+    batches.settle(session, batch.id, [1])
+    batches.remember(session, batch.id, 1, {"repeat": 1, "judgement": found.told()})
+    session.expire_all()
+    shown = replayed.shown(session, batch, -1, 10)
+    assert [each.row.number for each in shown] == [0, 1, 2, 3]
+    assert ([each["content"] for each in shown[1].recorded], shown[1].replayed[0]["content"]) == (["b"], "z")
+    assert [each.row.number for each in replayed.shown(session, batch, 0, 2)] == [1, 2]
+    for verdict, numbers in ((found.verdict, [1]), (Verdict.PENDING, [0, 2, 3]), (Verdict.IDENTICAL, [])):
+        assert [each.row.number for each in replayed.shown(session, batch, -1, 10, verdict)] == numbers
+    assert len(replayed.details_of(session, batch)) == 1
+
+
+def test_a_row_that_ended_without_a_comparison_says_why():
+    for state, error, words in (
+        (RowState.FAILED, {"message": "no room"}, "no room"),
+        (RowState.COMPLETED, None, "the recorded turn is gone"),
+    ):
+        told = replayed.judged(SimpleNamespace(state=state, error=error, detail={"repeat": 0}))
+        assert told["judgement"]["reasons"] == [{"code": "no_answer", "message": words, "details": []}]
+    assert "judgement" not in replayed.judged(SimpleNamespace(state=RowState.WAITING, error=None, detail=None))
+
+
+def test_the_request_names_what_a_plan_is_made_from():
+    assert ReplayRequest.model_validate({"filter": {"limit": 10}}).filter.limit == 10

@@ -49,6 +49,9 @@ class Numbers:
 
         await feeder.database.write(verb)
 
+    async def requests(self, feeder, batch, rows):
+        return {row.number: row.body for row in rows if row.number != batch.spec.get("gone")}
+
     async def consider(self, feeder, batch, settled):
         next_row = (NewRow(1000, BODY),) if batch.spec.get("follow") else ()
         return {each.row.number: Effect({"saw": each.job.id}, next_row) for each in settled if each.row.number == 0}

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from api.stack import worker_command
 from infra import fleet
+from infra.engine import machine
 from infra.engine.client import EngineClient
 from infra.engine.server import default_card
 from infra.fleet import Totals, Worker
@@ -75,6 +76,28 @@ async def test_the_fingerprint_is_known_before_anything_is_said(redis: Redis):
         assert [told.fingerprint for told in await shown(redis)] == [presence.fingerprint]
 
 
+async def test_what_makes_the_answers_is_known_before_anything_is_said(redis: Redis):
+    async with FakeEngine() as engine, present(redis, engine.url) as presence:
+        assert presence.environment is None
+        await presence.learn()
+        facts = presence.environment.facts
+    assert (facts["card"], facts["engine"], facts["deterministic_inference"]) == (CARD.id, "unknown", None)
+    assert not [name for name in facts if name.startswith("flags.")], "it tells of none"
+
+
+@pytest.mark.engine
+async def test_a_joined_sglang_tells_how_it_runs(redis: Redis, engine_url: str):
+    async with present(redis, engine_url) as presence:
+        await presence.learn()
+        known = presence.environment
+        await presence.learn()
+    facts = known.facts
+    assert presence.environment == known, "the same at every look"
+    assert (facts["engine"], facts["device"], facts["deterministic_inference"]) == ("sglang", "cpu", False)
+    assert (facts["flags.attention-backend"], facts["flags.tp-size"]) == ("torch_native", 1)
+    assert "flags.random-seed" not in facts, "drawn at each start"
+
+
 async def test_an_engine_that_has_gone_again_keeps_its_name(redis: Redis):
     engine = FakeEngine()
     async with engine, present(redis, engine.url) as presence:
@@ -87,6 +110,8 @@ async def test_an_engine_that_has_gone_again_keeps_its_name(redis: Redis):
 
 def test_the_flags_are_those_of_the_place():
     assert place_of(Serving(CARD, joined=False, capacity=1)).flags == CARD.flags_on("cpu")
+    assert place_of(Serving(CARD, joined=False, capacity=1), deterministic=True).flags == CARD.flags_on("cpu")
+    assert place_of(Serving(CARD, joined=False, capacity=1)).machine == machine.cpu()
     assert place_of(Serving(CARD, joined=True, capacity=1)) == Place()
 
 

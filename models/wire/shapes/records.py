@@ -1,9 +1,8 @@
-"""How do jobs and replays look?"""
+"""How do jobs look?"""
 
-from typing import Any, Literal
+from typing import Literal
 
 from models.lifecycle import JobState
-from models.replay import Verdict
 from models.wire.chat import Metadata
 from models.wire.shapes import JobId, Milliseconds, Seconds, Shape
 from models.wire.shapes.chat import ChatCompletion, Usage
@@ -60,45 +59,3 @@ class JobEnd(Shape):
     object: Literal["job"]
     state: JobState
     error: JobFailure | None
-
-
-class Difference(Shape):
-    position: int
-    recorded: str | None
-    replayed: str | None
-
-
-class ReplayedTurn(Shape):
-    source_job_id: JobId
-    job_id: JobId
-    state: JobState
-    verdict: Verdict
-    first_difference: Difference | None
-    source_output: str | None
-    target_output: str | None
-    latency_source_ms: int | None
-    latency_target_ms: int | None
-    cost_source_cents: float | None
-    cost_target_cents: float | None
-
-
-class Replay(Shape):
-    id: str
-    object: Literal["replay"]
-    status: Literal["queued", "in_progress", "completed", "failed"]
-    created_at: Seconds
-    source_request_id: JobId | None
-    source_conversation_id: str | None
-    source_model: str | None
-    target_model: str | None
-    overrides: dict[str, Any]
-    verdict: Verdict
-    verdicts: dict[str, int]
-    source_output: str | None
-    target_output: str | None
-    latency_source_ms: int | None
-    latency_target_ms: int | None
-    cost_source_cents: float | None
-    cost_target_cents: float | None
-    first_difference: Difference | None
-    turns: list[ReplayedTurn]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.engine.joined import ASSUMED_CONTEXT_TOKENS, CONCURRENCY, card_of, software
+from infra.engine.joined import ASSUMED_CONTEXT_TOKENS, CONCURRENCY, Software, card_of, software
 from infra.ports import free_port
 from models.errors import Unavailable
 from tests.fakes.engine import FakeEngine
@@ -33,13 +33,15 @@ async def test_one_that_is_not_there_or_has_another_model_is_unavailable():
 
 async def test_one_that_keeps_silent_on_what_it_is_stays_unknown():
     async with FakeEngine() as engine:
-        assert await software(engine.url) == ("unknown", "")
+        assert await software(engine.url) == Software()
         assert "regex" not in (await card_of(engine.url)).capabilities
 
 
 @pytest.mark.engine
 async def test_sglang_says_its_version(engine_url: str):
-    name, version = await software(engine_url) or ("", "")
-    assert name == "sglang"
-    assert version.split(".")[0].isdecimal()
+    told = await software(engine_url)
+    assert (told.name, told.device) == ("sglang", "cpu")
+    assert told.version.split(".")[0].isdecimal()
+    assert (told.flags["attention-backend"], told.flags["enable-deterministic-inference"]) == ("torch_native", False)
+    assert told.flags["dtype"] in {"bfloat16", "float16", "float32"}
     assert {"regex", "continue_final_message"} <= {*(await card_of(engine_url)).capabilities}

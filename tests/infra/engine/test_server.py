@@ -77,6 +77,14 @@ def test_the_class_of_gpu_decides_how_much_runs(gpu, running):
     assert option(command, "--max-running-requests") == running
 
 
+def test_deterministic_inference_is_asked_of_gpus_alone():
+    """SGLang would not start with it on a CPU."""
+    flag = "--enable-deterministic-inference"
+    assert flag in server.command(REAL, env=ENV, port=1, device="cuda", deterministic=True)
+    assert flag not in server.command(REAL, env=ENV, port=1, device="cuda")
+    assert flag not in server.command(DEMO, env=ENV, port=1, device="cpu", deterministic=True)
+
+
 def test_a_card_may_bring_its_chat_template():
     command = server.command(REAL, env=ENV, port=1, device="cuda")
     assert Path(option(command, "--chat-template")) == server.chat_template(REAL)
