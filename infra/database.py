@@ -194,10 +194,10 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves: the driver's own would start too late to lock
     # secure_delete: what is deleted is overwritten, and nobody finds it in the file
     for pragma in (
+        f"busy_timeout={_BUSY_MS}",
         "journal_mode=WAL",
         "secure_delete=ON",
         "synchronous=NORMAL",
-        f"busy_timeout={_BUSY_MS}",
         "foreign_keys=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
