@@ -41,7 +41,7 @@ from api.routes import (
     usage,
     webhooks,
 )
-from infra import stores
+from infra import garbage, stores
 from infra.engine.server import default_card, device
 from infra.engine.tokenizer import counter_for
 from infra.fleet_view import Fleet
@@ -74,6 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Held]:
         async with opened(settings) as state:
+            garbage.settle()
             yield Held(tram=state)
 
     app = FastAPI(

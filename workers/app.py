@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from celery import signals
 
-from infra import stores
+from infra import garbage, stores
 from infra.broker import TaskName, celery_app
 from infra.engine.client import EngineClient
 from infra.settings import Settings
@@ -44,6 +44,7 @@ async def lifespan() -> AsyncIterator[Node]:
         await stack.enter_async_context(watched(node))
         if serving.joined:
             stack.callback(asyncio.create_task(vigil.keep(node, settings.engine_url, settings.engine_stuck_s)).cancel)
+        garbage.settle()
         yield node
 
 

@@ -101,9 +101,9 @@ def test_what_was_interrupted_is_joined(tram: Stack, tmp_path: Path):
     mark = uuid4().hex
     rows = [{"ask": f"!tokens=20 rate=10 name={mark}{number}", "wanted": "", "size": "odd"} for number in range(4)]
     path = suite(tmp_path, rows)
-    with subprocess.Popen(
-        mortal(program(), "eval", "run", path), env=tram._environment, cwd=tmp_path, stdout=subprocess.PIPE
-    ) as first:
+    # Whoever runs the tests may have had SIGINT ignored, and children inherit that.
+    heeding = ("env", "--default-signal=INT", program(), "eval", "run", path)
+    with subprocess.Popen(mortal(*heeding), env=tram._environment, cwd=tmp_path, stdout=subprocess.PIPE) as first:
         tram.engine.wait(min_running=1)
         first.send_signal(signal.SIGINT)
         assert first.wait(WITHIN_S) == 130

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, inspect, text
 from models.packing import unpack
 from tests.flow.production import BUCKET, Production
 from tests.flow.stack import Stack, said, until
-from tests.flow.test_conversations import ask, opening, replayed
+from tests.flow.test_conversations import ask, opening
 
 EXPORT, IMPORT, LIST = "/v1/conversations/export", "/v1/conversations/import", "/v1/conversations"
 
@@ -117,7 +117,7 @@ def test_branches_are_told_with_their_leaves_and_read_as_messages(tram: Stack):
     left, _ = ask(tram, [*messages, *said("!tokens=4")])
     right, whole = ask(tram, [*messages, *said("!tokens=5")])
     name = home(tram, right)
-    replayed(tram, source_request_id=first, overrides={"max_tokens": 2})
+    tram.replayed(source_request_id=first, overrides={"max_tokens": 2})
     view = tram.http.get(f"{LIST}/{name}").json()
     assert [(each["leaf"], each["messages"], each["replay"]) for each in view["branches"]][:2] == [
         (left, 5, False),
@@ -232,7 +232,7 @@ def test_out_deleted_and_in_again_is_the_same_to_the_byte(tram: Stack, talk: tup
     assert brought(tram, file, format=form)["held"] == 2
     view = tram.http.get(f"{LIST}/{name}").json()
     assert {turn["imported"] for turn in view["turns"]} == {True}
-    assert replayed(tram, source_conversation_id=name)["verdict"] in {"identical", "diverged"}
+    assert tram.replayed(source_conversation_id=name)["verdict"] in {"identical", "diverged"}
 
 
 def test_sharegpt_is_an_array_that_can_be_read_and_brought(tram: Stack, talk: tuple[str, str]):

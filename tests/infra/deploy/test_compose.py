@@ -42,6 +42,8 @@ LEFT_ALONE = {
     "engine_model": "goes with engine_url",
     "concurrency": "the card knows what its engine holds",
     "max_body_bytes": "the default is the product's",
+    "max_file_bytes": "the default is the product's",
+    "engine_deterministic": "makes the engine slower: for a stack of one's own that is there for replays",
     "drain_s": "stop_grace_period is written for the default",
     "engine_stuck_s": "the default is the product's",
 }
