@@ -1,7 +1,7 @@
 """How do the tokens of all jobs of a worker get into their streams?
 
 `append` only buffers; one task sends what has gathered for all jobs as one command: at once when nothing was sent during the last
-`interval_s` (a first token waits for nobody), else at the next tick, and never while a command is under way.
+`interval_s` or when a job says its first words (they wait for nobody), else at the next tick, and never while a command is under way.
 
 A job must not fail because the relay is down: chunks are kept (`TAIL_BYTES` a job) and tried again.  After a fault the kept tail is
 sent whole, because what a broken connection acknowledged may be gone (a restart without data, or the last second of the log).
@@ -11,6 +11,7 @@ Streams are not trimmed while a job runs: a client may join at the first token; 
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -27,6 +28,8 @@ PATIENCE_S = 1.0
 """How long `end` and `close` wait for Redis before they leave the rest to the background, or to the row."""
 LINGER_S = 60.0
 """How long an end that Redis does not take is tried again: a restart takes seconds, and no new jobs come meanwhile."""
+FIRST_WORDS = 2
+"""Chunks: the one that says who speaks, and the first token."""
 _TIMEOUT_S = 5.0
 _BACKOFF_S = (0.05, 1.0)
 
@@ -71,7 +74,7 @@ class TokenWriter:
         self._interval_s = interval_s
         self._jobs: dict[str, _Job] = {}
         self._dirty: list[_Job] = []
-        self._wake = asyncio.Event()
+        self._wake, self._urgent = asyncio.Event(), asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -96,6 +99,8 @@ class TokenWriter:
         job.tail_bytes += len(chunk)
         job.last = sequence
         self._mark(job)
+        if sequence <= FIRST_WORDS:
+            self._urgent.set()
 
     async def end(self, job_id: str, attempt: int, sequence: int, final: bytes) -> None:
         """`sequence` is one above the last chunk's: the end is an event too.  `final` is not empty.  Raises Fenced.
@@ -145,6 +150,7 @@ class TokenWriter:
         while self._dirty or not self._closing:
             await self._wake.wait()
             self._wake.clear()
+            self._urgent.clear()
             started = loop.time()
             batch = self._take()
             try:
@@ -155,7 +161,14 @@ class TokenWriter:
                 backoff_s = min(2 * backoff_s, _BACKOFF_S[1])
             else:
                 backoff_s = _BACKOFF_S[0]
-                await asyncio.sleep(started + self._interval_s - loop.time())
+                await self._pause(started + self._interval_s)
+
+    async def _pause(self, until: float) -> None:
+        """Until then, or until something urgent is said."""
+        if not self._urgent.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._urgent.wait()
 
     def _take(self) -> list[_Job]:
         batch, self._dirty = self._dirty, []

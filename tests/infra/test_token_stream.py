@@ -158,12 +158,16 @@ async def test_what_is_said_is_heard(writer, reader):
     assert await hear(reader) == (chunks(1, 20), FINAL)
 
 
-async def test_the_first_chunk_leaves_at_once(redis, reader):
+@pytest.mark.parametrize("busy", [False, True])
+async def test_the_first_words_leave_at_once(redis, reader, busy):
+    """Who speaks, and the first token; also while other jobs' words wait for the tick."""
     async with running(TokenWriter(redis, interval_s=SOON_S)) as slow_writer, reader.follow(JOB) as follower:
-        say(slow_writer, 1, 1)
-        first = await follower.next(SOON_S / 2)
-        say(slow_writer, 2, 2)
-        assert first.chunks == chunks(1, 1)
+        if busy:
+            say(slow_writer, 1, 9, job_id=OTHER)
+        for number in (1, 2):
+            say(slow_writer, number, number)
+            assert (await follower.next(SOON_S / 2)).chunks == chunks(number, number)
+        say(slow_writer, 3, 3)
         assert await follower.next(0.05) is None
 
 
