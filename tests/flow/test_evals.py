@@ -292,7 +292,8 @@ def test_aigateways_shorthand_runs_its_candidates_and_names_a_winner(gateway, cl
     assert told["summary"].startswith("tiny wins on quality; tiny: 2 of 2 passed")
     (one,) = told["results"]
     assert (one["model"], one["passed"], one["total"], one["score"]) == (MODEL, 2, 2, 1.0)
-    assert told["id"] in {each["id"] for each in gateway.evals.list()}
+    assert {each["object"] for each in gateway.evals.list()} >= {"eval"}
+    assert told["id"] in {each.id for each in client.evals.list(order="desc").data}, "the newest first"
     assert [run.id for run in client.evals.runs.list(told["id"])] == [one["run_id"]]
     answer = client.chat.completions.create(model=f"eval:{told['id']}", messages=said("!tokens=2"))
     assert answer.choices[0].message.content == "token 1 token 2"

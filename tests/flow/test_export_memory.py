@@ -9,9 +9,9 @@ import pytest
 from tests.flow.engine import Engine
 from tests.flow.stack import Stack
 
-CONVERSATIONS = 1200
-TEXT = "word " * 1000  # 5 KB a message, so the file has some 36 MB
-GROWTH_MOST_BYTES = 32 << 20
+CONVERSATIONS = 1500
+TEXT = "word " * 1000  # 5 KB a message, so the file has some 46 MB
+GROWTH_MOST_BYTES = 40 << 20
 """A page of conversations, a row group, and what the allocator keeps; the file is larger than that."""
 
 

@@ -232,7 +232,9 @@ def test_out_deleted_and_in_again_is_the_same_to_the_byte(tram: Stack, talk: tup
     assert brought(tram, file, format=form)["held"] == 2
     view = tram.http.get(f"{LIST}/{name}").json()
     assert {turn["imported"] for turn in view["turns"]} == {True}
-    assert tram.replayed(source_conversation_id=name)["verdict"] in {"identical", "diverged"}
+    again = tram.replayed(source_conversation_id=name)
+    assert again["status"] == "completed"
+    assert again["verdicts"]["identical"] >= 1, "where two choices said the same, one came back"
 
 
 def test_sharegpt_is_an_array_that_can_be_read_and_brought(tram: Stack, talk: tuple[str, str]):

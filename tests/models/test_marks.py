@@ -1,7 +1,7 @@
 """Conversations are found by what was said in them, by whoever said it, and by nothing that was deleted."""
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from models import conversations, deletions, marks
 from models.accounts import create_account
@@ -12,7 +12,7 @@ from models.searches import WORDS_MOST, Wanted, found
 from models.tables.access import Account
 from models.tables.jobs import Door
 from models.tables.transcripts import Conversation, Mark, Message, Turn
-from tests.models.conftest import NOW, asked, ended, plan_of, row, said
+from tests.models.conftest import NOW, analyzed, asked, ended, plan_of, row, said
 
 HOSTILE = (
     "'",
@@ -283,6 +283,10 @@ def test_a_created_time_is_a_place_in_the_index(session, account):
 
 
 def test_the_sweep_goes_by_what_is_not_marked(session, account):
+    for number in range(40):
+        asked(session, account, [said(f"hello {number}")], "hi")
+    session.execute(update(Turn).values(marked=True))
+    analyzed(session)
     assert "ix_turns_unmarked" in plan_of(session, marks.sweep)
 
 

@@ -14,7 +14,19 @@ from models.lifecycle import FINAL, JobState
 from models.limits import month_of
 from models.tables.jobs import Job
 from models.tables.usage import Usage, UsageSum
-from tests.models.conftest import AT_ONCE, LOST, NOW, at_once, claimed, new_job, plan_of, row, running, submitted
+from tests.models.conftest import (
+    AT_ONCE,
+    LOST,
+    NOW,
+    analyzed,
+    at_once,
+    claimed,
+    new_job,
+    plan_of,
+    row,
+    running,
+    submitted,
+)
 
 LATE = NOW + LEASE_MS + 1
 MONTH = month_of(NOW)
@@ -193,5 +205,9 @@ def test_an_end_tells_what_it_lets_go(session, account, held):
 
 
 def test_what_is_to_be_added_up_is_found_among_what_is_new(session, account):
+    for _ in range(40):
+        used(session, account)
+    usage.fold(session)
+    analyzed(session)
     for query in (usage.unfolded, lambda session: usage.spent(session, account, MONTH)):
         assert "ix_usage_unfolded" in plan_of(session, query)
