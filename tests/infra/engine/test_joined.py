@@ -43,5 +43,5 @@ async def test_sglang_says_its_version(engine_url: str):
     assert (told.name, told.device) == ("sglang", "cpu")
     assert told.version.split(".")[0].isdecimal()
     assert (told.flags["attention-backend"], told.flags["enable-deterministic-inference"]) == ("torch_native", False)
-    assert told.flags["dtype"] in {"bfloat16", "float16", "float32"}
+    assert told.flags["dtype"] in {"auto", "bfloat16", "float16", "float32"}, "auto: as the weights have it"
     assert {"regex", "continue_final_message"} <= {*(await card_of(engine_url)).capabilities}
