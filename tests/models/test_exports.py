@@ -6,7 +6,7 @@ import orjson
 import pytest
 from sqlalchemy import func, select, text
 
-from models import branches, deletions, exports, imports, jobs, replays, transcripts
+from models import branches, deletions, exports, ids, imports, jobs, replays, transcripts
 from models.accounts import create_account
 from models.errors import InvalidRequest
 from models.handover import Ending
@@ -65,23 +65,28 @@ def counts(session):
     return tuple(session.scalar(select(func.count()).select_from(each)) for each in TABLES)
 
 
+def at(created_ms):
+    """Ids of one millisecond have no order; these are as far apart as their jobs."""
+    return {"id": "job_" + ids.suffix(created_ms), "created_ms": created_ms}
+
+
 def talk(session, account):
     """A conversation of everything: branches, choices, tools, pictures, a failed turn and a replay."""
-    at = iter(range(NOW, NOW + 1000))
+    ticks = iter(range(NOW, NOW + 1000))
     begin = [said("Be brief.", "system"), said("Hello!")]
-    first = asked(session, account, begin, "Hi.", "Hey.", created_ms=next(at), parameters=ASKED, meta={"k": "v"})
+    first = asked(session, account, begin, "Hi.", "Hey.", **at(next(ticks)), parameters=ASKED, meta={"k": "v"})
     look = {"role": "user", "content": [{"type": "text", "text": "See "}, PICTURE]}
-    asked(session, account, [*begin, reply("Hi."), look], "A dot.", created_ms=next(at), parameters=ASKED)
+    asked(session, account, [*begin, reply("Hi."), look], "A dot.", **at(next(ticks)), parameters=ASKED)
     weather = [*begin, reply("Hey."), said("And the weather?")]
-    job = running(session, account, weather, created_ms=next(at), parameters=ASKED | {"tools": TOOLS}, tag="t")
+    job = running(session, account, weather, **at(next(ticks)), parameters=ASKED | {"tools": TOOLS}, tag="t")
     calling = {"role": "assistant", "content": None, "tool_calls": [CALL]}
     jobs.finish(session, job, 1, Ending(JobState.COMPLETED, NOW + 9, answers=[Spoken(calling, "tool_calls")]))
     told = [*weather, calling, {"role": "tool", "content": "30 °C", "tool_call_id": "call_1"}]
-    asked(session, account, told, "Hot.", created_ms=next(at), parameters=ASKED | {"tools": TOOLS})
-    ended(session, account, JobState.FAILED, messages=[*begin, reply("Hi."), said("Break!")], created_ms=next(at))
+    asked(session, account, told, "Hot.", **at(next(ticks)), parameters=ASKED | {"tools": TOOLS})
+    ended(session, account, JobState.FAILED, messages=[*begin, reply("Hi."), said("Break!")], **at(next(ticks)))
     again = {"door": Door.REPLAY, "batch_id": "rpl_1", "source_job_id": first, "conversation_id": home(session, first)}
-    asked(session, account, begin, "Hello again.", created_ms=next(at), parameters=ASKED, **again)
-    asked(session, account, begin, "Hi.", created_ms=next(at), parameters=ASKED, **again)
+    asked(session, account, begin, "Hello again.", **at(next(ticks)), parameters=ASKED, **again)
+    asked(session, account, begin, "Hi.", **at(next(ticks)), parameters=ASKED, **again)
     return home(session, first)
 
 
@@ -95,7 +100,7 @@ def test_every_way_a_conversation_went_is_a_branch(session, account):
 
 def test_what_is_exported_deleted_and_imported_is_exported_as_the_same(session, account):
     name = talk(session, account)
-    asked(session, account, [said("another")], "one", created_ms=NOW + 5000)
+    asked(session, account, [said("another")], "one", **at(NOW + 5000))
     before = exported(session, account, replays=True)
     assert len(before) == 5
     kept = counts(session)
