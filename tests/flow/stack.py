@@ -136,7 +136,16 @@ class Stack:
 
     def command(self, *words: str) -> str:
         """What `tram …` prints, with this stack's settings."""
-        done = subprocess.run(
+        done = self._run(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def tries(self, *words: str) -> int:
+        """Its exit status."""
+        return self._run(*words).returncode
+
+    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             (tram(), *words),
             check=False,
             env=self._environment,
@@ -145,8 +154,6 @@ class Stack:
             text=True,
             timeout=60,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
 
     def submit(self, text: str, **fields: Any) -> str:
         """The new job's id."""
