@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from api.deps import State
+from infra.results import result_of
 from infra.token_stream import Entry, EventId
 from models import jobs
 from models.errors import Cancelled, NotFound
 from models.lifecycle import FINAL, JobState
-from models.packing import unpack
 from models.tables.jobs import Job
 from models.wire.chat import tier_of
 from models.wire.ending import StreamEnd
@@ -29,20 +29,12 @@ async def job_of(state: State, account_id: str, job_id: str) -> Job:
     return job
 
 
-async def result_of(state: State, job: Job) -> dict[str, Any] | None:
-    """The stored result, from the row or the object store; None where there is none (any more)."""
-    if job.result_key is None:
-        return job.result
-    found: dict[str, Any] = unpack(await state.objects.get(job.result_key))
-    return found
-
-
 async def stored_entries(state: State, job_id: str, seen: EventId) -> list[Entry]:
     """What an ended job's stream held behind `seen`, in one entry; nothing while the job is open."""
     job = await state.database.read(partial(_get, job_id=job_id))
     if job is None or job.state not in FINAL:
         return []
-    return [stream_of(job, await result_of(state, job), seen)]
+    return [stream_of(job, await result_of(state.objects, job), seen)]
 
 
 def stream_of(job: Job, result: dict[str, Any] | None, seen: EventId) -> Entry:

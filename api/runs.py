@@ -143,7 +143,7 @@ async def _candidate(state: State, caller: Caller, model: str) -> Card:
         card = await state.intake.card(caller, model)
     except NotFound as error:
         raise NotFound(f"{_MODEL}: {error.message}", param=_MODEL, code=error.own_code) from None
-    if not all(each.allows(card.id, model) for each in caller.limits):
+    if not caller.may_use(card.id, model):
         raise ModelNotAllowed(f"this account may not use the model {model!r}", param=_MODEL)
     return card
 

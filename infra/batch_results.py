@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from infra.objects import ObjectStore
+from infra.results import result_of
 from models.batch_results import Ended
 from models.errors import NotFound
 from models.lifecycle import JobState
-from models.packing import unpack
 from models.tables.batches import Batch
 from models.tables.jobs import Job
 from models.wire.batches import line
@@ -24,10 +24,8 @@ async def _completion(objects: ObjectStore, job: Job | None) -> dict[str, Any] |
     """None: there is none, or it is not there any more."""
     if job is None or job.state is not JobState.COMPLETED:
         return None
-    result = job.result
-    if job.result_key is not None:
-        try:
-            result = unpack(await objects.get(job.result_key))
-        except NotFound:
-            return None
+    try:
+        result = await result_of(objects, job)
+    except NotFound:
+        return None
     return None if result is None else result["completion"]

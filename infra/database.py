@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -35,11 +35,7 @@ PATIENCE_S = 10.0
 BATCH = 128
 READERS = 4
 _BUSY_MS = 10_000  # SQLite: other processes hold the write lock for milliseconds
-IMMEDIATE = "BEGIN IMMEDIATE"
-"""SQLite's words for who will write: the lock is had at the beginning, and nothing behind it has to wait."""
 _PAUSE_S = 0.2
-_LOOK_S = 0.0005
-_LOG_PAGES = 16_384  # 64 MB; `checkpoint` comes long before, and its disk writes are not part of anybody's commit
 _PASSING = ("08", "40", "53", "57P")  # SQLSTATE: connection, rollback (as of a deadlock), resources, shutdown
 
 
@@ -55,7 +51,7 @@ _Ended = tuple[_Write, Any, Exception | None]
 
 class Database:
     def __init__(self, url: str) -> None:
-        self._writer = connect(url, begin=IMMEDIATE, connections=2)
+        self._writer = connect(url, begin="BEGIN IMMEDIATE", connections=2)
         self._reader = connect(url, begin="BEGIN", connections=READERS)
         self._waiting: SimpleQueue[_Write | None] = SimpleQueue()
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
@@ -87,11 +83,7 @@ class Database:
 
     async def scrub(self) -> None:
         """What was deleted leaves SQLite's log of writes, too; the file's own pages were overwritten at once.  No word to Postgres."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._fold, "TRUNCATE")
-
-    async def checkpoint(self) -> None:
-        """SQLite's log of writes goes into its file, beside those who write.  No word to Postgres."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._fold, "PASSIVE")
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._scrub)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -106,11 +98,11 @@ class Database:
 
         return _patiently(once)
 
-    def _fold(self, how: str) -> None:
+    def _scrub(self) -> None:
         if self._reader.dialect.name != "sqlite":
             return
         with closing(self._reader.raw_connection()) as connection:
-            connection.cursor().execute(f"PRAGMA wal_checkpoint({how})")
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _write_for_ever(self) -> None:
         while (first := self._waiting.get()) is not None:
@@ -188,25 +180,9 @@ def connect(url: str, *, begin: str, connections: int) -> Engine:
     if url.startswith("sqlite"):
         engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
         event.listen(engine, "connect", _prepare_sqlite)
-        if begin == IMMEDIATE:
-            event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=0"))
-        event.listen(engine, "begin", lambda connection: _begin(connection, begin))
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
     return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, **pool)
-
-
-def _begin(connection: Connection, words: str) -> None:
-    """Asks again every half millisecond while another process writes: SQLite's own patience would sleep up to 100 ms in between."""
-    give_up = time.monotonic() + _BUSY_MS / 1000
-    while True:
-        try:
-            connection.exec_driver_sql(words)
-        except OperationalError as error:
-            if not _away(error) or time.monotonic() > give_up:
-                raise
-            time.sleep(_LOOK_S)
-        else:
-            return
 
 
 def _json(value: Any) -> str:
@@ -223,6 +199,5 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
         "secure_delete=ON",
         "synchronous=NORMAL",
         "foreign_keys=ON",
-        f"wal_autocheckpoint={_LOG_PAGES}",
     ):
         connection.execute(f"PRAGMA {pragma}")

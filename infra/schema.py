@@ -8,7 +8,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-from infra.database import IMMEDIATE, connect
+from infra.database import connect
 
 
 def migrate(url: str) -> None:
@@ -17,7 +17,7 @@ def migrate(url: str) -> None:
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     config = Config()
     config.set_main_option("script_location", "models:migrations")
-    engine = connect(url, begin=IMMEDIATE, connections=1)
+    engine = connect(url, begin="BEGIN IMMEDIATE", connections=1)
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection

@@ -19,10 +19,10 @@ from infra.clock import now_ms
 from infra.database import Database
 from infra.objects import ObjectStore
 from infra.outbound import Outbound, Unreachable
+from infra.results import result_of
 from models import accounts, deliveries
 from models.deliveries import Outcome, Taken
 from models.errors import NotFound, Unavailable
-from models.packing import unpack
 from models.tables.batches import Batch
 from models.tables.jobs import Job
 from models.webhooks import event_body, sign
@@ -131,14 +131,11 @@ class Deliverer:
         return event_body(taken.event_id, taken.type, at, progress_view(batch), result_url="")
 
     async def _result(self, job: Job) -> "dict[str, object] | None":
-        if job.result_key is None:
-            return job.result
         try:
-            found: dict[str, object] = unpack(await self.objects.get(job.result_key))
+            return await result_of(self.objects, job)
         except (NotFound, Unavailable) as error:
             log.warning("the result of %s cannot be read, so its webhook goes without: %s", job.id, error.message)
             return None
-        return found
 
 
 def _facts(session: Session, taken: Taken) -> tuple[Job | Batch, list[str]]:

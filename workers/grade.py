@@ -15,13 +15,13 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from infra.clock import now_ms
+from infra.results import result_of
 from models import batches, datasets, eval_items, eval_results
 from models.batches import NewRow, Settled
 from models.errors import NotFound, TramError
 from models.eval_items import Answered, Due, Graded
 from models.grading import Grader, grader_of
 from models.lifecycle import JobState
-from models.packing import unpack
 from models.tables.batches import Batch, BatchRow, BatchState
 from models.tables.evals import Eval, EvalItem, EvalRun
 from models.tables.jobs import Door, Job
@@ -128,7 +128,7 @@ async def _completions(feeder: Feeder, jobs: Iterable[Job | None]) -> dict[str, 
         if job is None or job.state is not JobState.COMPLETED:
             continue
         try:
-            result = job.result if job.result_key is None else unpack(await feeder.objects.get(job.result_key))
+            result = await result_of(feeder.objects, job)
         except NotFound:
             result = None
         if result is not None:

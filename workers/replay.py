@@ -5,6 +5,7 @@ ends and kept beside its row; the token at which two answers part is read from t
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,11 @@ from sqlalchemy.orm import Session
 
 from infra.clock import now_ms
 from infra.objects import ObjectStore
+from infra.results import result_of
 from models import batches, replayed, replays, token_places
 from models.batches import Settled
 from models.comparison import Mode, first_difference
 from models.errors import NotFound
-from models.packing import unpack
 from models.replay_summary import Summary
 from models.replayed import Considered
 from models.tables.batches import Batch, BatchRow, BatchState
@@ -87,13 +88,9 @@ async def _token(objects: ObjectStore, each: Considered, judgement: Judgement) -
 
 
 async def _result(objects: ObjectStore, job: Job) -> dict[str, Any] | None:
-    if job.result_key is None:
-        return job.result
-    try:
-        found: dict[str, Any] = unpack(await objects.get(job.result_key))
-    except NotFound:  # deleted a moment ago
-        return None
-    return found
+    with suppress(NotFound):
+        return await result_of(objects, job)
+    return None
 
 
 def _measured(job: Job) -> dict[str, Any]:

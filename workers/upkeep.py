@@ -129,10 +129,6 @@ class Upkeep:
             await asyncio.sleep(time.monotonic() - began)
             began = time.monotonic()
 
-    async def checkpoint(self) -> None:
-        """What was written to SQLite's log goes into its file."""
-        await self.database.checkpoint()
-
     async def show(self) -> None:
         """A sign of life, for the container's health check."""
         await self.redis.set(redis.UPKEEP + socket.gethostname(), b"", ex=SHOWN_S)
@@ -178,7 +174,6 @@ SWEEPS: tuple[tuple[Sweep, float], ...] = (
     (Upkeep.sweep_files, 2.0),
     (Upkeep.fold, 10.0),
     (Upkeep.mark, 2.0),
-    (Upkeep.checkpoint, 1.0),
     (Upkeep.show, 5.0),
 )
 SHOWN_S = 15

@@ -15,8 +15,9 @@ from api.answers import json_response, metadata_filters, page_of, window_ascendi
 from api.cancel import cancel
 from api.deps import State, body_of, caller_of, state_of
 from api.lines import EventStream, chat_closing, entries, only
-from api.records import job_of, result_of, stream_of
+from api.records import job_of, stream_of
 from infra.clock import now_ms
+from infra.results import result_of
 from infra.token_stream import START, EventId
 from models import transcripts
 from models.accounts import Caller
@@ -68,7 +69,7 @@ async def retrieve_completion(
     line = (
         entries(state, job.id, after)
         if job.state not in FINAL
-        else only(stream_of(job, await result_of(state, job), after))
+        else only(stream_of(job, await result_of(state.objects, job), after))
     )
     return EventStream(line, closing=chat_closing, headers={"x-tram-job": job.id})
 
@@ -127,7 +128,7 @@ async def _stored(state: State, caller: Caller, name: str) -> Job:
 
 
 async def _completion(state: State, job: Job) -> dict[str, Any] | None:
-    result = await result_of(state, job)
+    result = await result_of(state.objects, job)
     return result["completion"] if result else None
 
 

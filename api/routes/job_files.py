@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from api.answers import json_response
 from api.deps import State, caller_of, state_of
-from api.records import job_of, result_of
+from api.records import job_of
 from infra.clock import now_ms
+from infra.results import result_of
 from models import ids, links
 from models.errors import NotFound
 from models.tables.access import Account
@@ -64,7 +65,7 @@ async def download_by_link(
 async def _file(state: State, job: Job, filename: str) -> Response:
     if filename not in _KINDS:
         raise NotFound(f"a job has {' and '.join(_KINDS)}", param="filename")
-    result = await result_of(state, job)
+    result = await result_of(state.objects, job)
     if result is None:
         raise NotFound("there is no answer (yet)", param="job_id")
     return Response(_told(result["completion"], filename), media_type=_KINDS[filename])

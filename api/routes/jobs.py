@@ -14,7 +14,8 @@ from api.cancel import cancel
 from api.deps import body_of, caller_of, key_of, state_of
 from api.lines import EventStream, entries, only
 from api.pace import SPEED, paced, speed_of
-from api.records import job_of, result_of, stream_of
+from api.records import job_of, stream_of
+from infra.results import result_of
 from infra.token_stream import START, EventId
 from models.errors import Conflict
 from models.ids import job_of as job_id_of
@@ -62,7 +63,7 @@ async def list_jobs(
 async def retrieve_job(request: Request, job_id: str) -> Response:
     state, caller = state_of(request), await caller_of(request)
     job = await job_of(state, caller.account_id, job_id_of(job_id))
-    result = await result_of(state, job)
+    result = await result_of(state.objects, job)
     return json_response(job_view(job, result["completion"] if result else None))
 
 
@@ -83,7 +84,7 @@ async def follow_job(request: Request, job_id: str) -> Response:
     after = EventId.parse(told) if told else START
     if job.state not in FINAL:
         return EventStream(entries(state, job.id, after), closing=partial(_closing, job.id), headers={}, observing=True)
-    rest = stream_of(job, await result_of(state, job), after)
+    rest = stream_of(job, await result_of(state.objects, job), after)
     if told and after.sequence >= rest.last_sequence:
         return Response(status_code=204)  # tells an EventSource that there is no reason to come back
     return EventStream(only(rest), closing=partial(_closing, job.id), headers={}, observing=True)
@@ -100,7 +101,7 @@ async def tell_again(
     job = await job_of(state, caller.account_id, job_id_of(job_id))
     if job.state not in FINAL:
         raise Conflict("it is still being made; its events tell of it", code="still_running")
-    result = await result_of(state, job)
+    result = await result_of(state.objects, job)
     told = request.headers.get("last-event-id")
     rest = stream_of(job, result, EventId.parse(told) if told else START)
     waited_ms = (job.started_ms or job.created_ms) - job.created_ms

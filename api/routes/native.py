@@ -17,7 +17,7 @@ from api.deps import State, body_of, caller_of, key_of, state_of
 from api.dialects import native
 from api.errors import native_errors
 from api.held import answer, by_prompt
-from api.records import result_of
+from infra.results import result_of
 from models import ids
 from models.accounts import Caller
 from models.errors import Cancelled, InvalidRequest, NotFound, TramError, from_json
@@ -103,7 +103,7 @@ def _waiting(status: str, name: str, model: str) -> dict[str, str]:
 async def _response(state: State, number: int, job: Job | None) -> dict[str, Any]:
     reference = None if job is None else job.meta.get(wire.REFERENCE)
     told = {"id": number, "external_reference": reference}
-    stored = None if job is None else await result_of(state, job)
+    stored = None if job is None else await result_of(state.objects, job)
     if job is not None and stored is not None and job.state is JobState.COMPLETED:
         as_json = wire.wants_json(job.parameters or {})
         return told | {"success": True, "result": wire.result_of(stored["completion"], as_json=as_json)}
