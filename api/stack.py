@@ -23,6 +23,7 @@ _ENGINE_START_S = 900.0  # 14 GB of weights from a cold disk, and their first co
 _ENGINE_STOP_S = 20.0
 _START_S = 60.0
 _STOP_S = 10.0
+_IDLE_S = 75  # more than the 5 s of httpx and the 60 s of most balancers: who reuses a connection is to drop it
 _HTTP_OK = 200
 _WAYS = (
     "`tram engine install` makes the environment for a CPU; or set TRAM_ENGINE_URL to any OpenAI-compatible server; "
@@ -131,6 +132,8 @@ def api_command(settings: Settings) -> tuple[str, ...]:
         "--http",
         "api.protocol:Protocol",
         "--no-access-log",
+        "--timeout-keep-alive",
+        str(_IDLE_S),
         "--timeout-graceful-shutdown",
         "5",
     )

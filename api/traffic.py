@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from infra.outbound import IDLE_S
 from models.replay import request_again
 from models.traffic import TAG, Recorded
 
@@ -81,8 +82,9 @@ async def send_again(
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=_CONNECT_S)
     headers = {"Authorization": f"Bearer {target.key}", "X-Aig-Tag": TAG, "Content-Type": "application/json"}
     start_s = loop.time()
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S)
     async with aiohttp.ClientSession(
-        timeout=timeout, headers=headers, read_bufsize=_LINE_BYTES, trust_env=False
+        connector=connector, timeout=timeout, headers=headers, read_bufsize=_LINE_BYTES, trust_env=False
     ) as http:
         try:
             await _all(_Sending(http, target, report, sent), requests)

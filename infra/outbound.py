@@ -32,11 +32,12 @@ from models.errors import InvalidRequest
 URL_LIMIT_CHARACTERS = 2048
 EXCERPT_LIMIT_BYTES = 2 << 10
 REDIRECTS_MOST = 3
+IDLE_S = 4.0
+"""Less than the 5 s after which uvicorn (SGLang, too) and Node drop an idle connection, perhaps just as we write to it."""
 
 _LOOKUP_THREADS = (
     16  # a name server that never answers holds one for seconds; the loop's own pool must not be what it holds
 )
-_IDLE_S = 4.0  # less than the 5 s after which uvicorn and Node drop an idle connection, perhaps just as we write to it
 _READ_BYTES = 8 << 10  # buffered of one answer at most twice over, while the excerpt is taken
 
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
@@ -119,7 +120,7 @@ class Outbound:
             resolver=self._resolver,
             ssl=ssl.create_default_context(),
             limit=0,  # slow strangers must not keep the quick waiting; how many calls run at once is the caller's to say
-            keepalive_timeout=_IDLE_S,
+            keepalive_timeout=IDLE_S,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,

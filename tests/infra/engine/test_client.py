@@ -151,3 +151,22 @@ async def _prompt_tokens(url: str) -> int:
     body = {"model": "tram-demo", "messages": ASKED, "max_tokens": 1}
     async with aiohttp.ClientSession() as http, http.post(f"{url}/v1/chat/completions", json=body) as answer:
         return (await answer.json())["usage"]["prompt_tokens"]
+
+
+async def test_an_idle_connection_is_dropped_before_the_engine_may_drop_it():
+    """SGLang and uvicorn drop it after 5 s, and what is just then on its way is lost: an attempt of a job."""
+    dropped = asyncio.Event()
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        assert await reader.read() == b""
+        writer.close()
+        dropped.set()
+
+    async with await asyncio.start_server(served, "127.0.0.1", 0) as server:
+        client = EngineClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "tiny")
+        await client.open()
+        assert await client.is_ready()
+        await asyncio.wait_for(dropped.wait(), 4.9)
+        await client.close()
