@@ -42,6 +42,8 @@ async def list_jobs(
     request: Request,
     pages: Annotated[Window, Depends(window)],
     state_word: Annotated[JobState | None, Query(alias="state")] = None,
+    door: Annotated[Door | None, Query(description="Where it came in")] = None,
+    part_of: Annotated[str | None, Query(max_length=40, description="A batch, a replay or a run of an eval")] = None,
     model: Annotated[str | None, Query(max_length=200)] = None,
     created_after: Annotated[int | None, Query(ge=0, le=_LATEST_S, description="Unix time in seconds")] = None,
     created_before: Annotated[int | None, Query(ge=0, le=_LATEST_S, description="Unix time in seconds")] = None,
@@ -49,6 +51,8 @@ async def list_jobs(
     state, caller = state_of(request), await caller_of(request)
     wanted: list[tuple[object, ColumnElement[bool]]] = [
         (state_word, Job.state == state_word),
+        (door, Job.door == door),
+        (part_of, Job.batch_id == part_of),
         (model, Job.model == model),
         (created_after, Job.created_ms >= (created_after or 0) * 1000),
         (created_before, Job.created_ms < (created_before or 0) * 1000),

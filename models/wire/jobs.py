@@ -23,6 +23,8 @@ def job_view(job: Job, result: Mapping[str, Any] | None = None) -> dict[str, Any
         "object": "job",
         "status": _STATUS.get(job.state, job.state),
         "state": job.state,
+        "door": job.door,
+        "part_of": job.batch_id,
         "modality": "text",
         "model": job.model,
         "created_at": job.created_ms // 1000,

@@ -188,6 +188,9 @@ def test_texts_are_completed_as_texts(tram):
     found = whole(tram, batch, [each["custom_id"] for each in rows])
     assert [line["response"]["body"]["choices"][0]["text"] for line in found] == [tokens(n + 1) for n in range(5)]
     assert {line["response"]["body"]["object"] for line in found} == {"text_completion"}
+    jobs = tram.listed("/v1/jobs", part_of=batch["id"])
+    assert [job["door"] for job in jobs] == ["batch"] * len(rows)
+    assert {job["part_of"] for job in jobs} == {batch["id"]}
 
 
 def test_results_can_be_read_while_it_runs(tram):

@@ -61,11 +61,11 @@ class Host(Stack):
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         redis = ("--port", str(self._redis_port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
-        self._beside.append(self._run("redis", str(find_server()), *redis))
+        self._beside.append(self._begun("redis", str(find_server()), *redis))
         self.command("migrate")
         self.key = self.command("keys", "create")
         self.http.headers["Authorization"] = f"Bearer {self.key}"
-        self._beside += [self._run(name, tram(), name) for name in ("api", "upkeep")]
+        self._beside += [self._begun(name, tram(), name) for name in ("api", "upkeep")]
         until(self._answers, 60)
         self.start_worker()
         self.texts = {text: self.said_to(text) for text in LONG}
@@ -80,7 +80,7 @@ class Host(Stack):
 
     def start_worker(self) -> None:
         """Returns once its engine runs and it takes jobs."""
-        self._process = self._run("worker", tram(), "worker")
+        self._process = self._begun("worker", tram(), "worker")
         until(lambda: self._process.poll() is not None or self.told("worker  ready"), START_S)
         assert self._process.poll() is None, self.output("worker")
 
@@ -155,7 +155,7 @@ class Host(Stack):
         ours = f"TRAM_DATA_DIR={self._environment['TRAM_DATA_DIR']}".encode() in environment.split(b"\0")
         return ours and b"sglang.launch_server" in command and b"keeper.py" not in command
 
-    def _run(self, name: str, *command: str) -> "subprocess.Popen[bytes]":
+    def _begun(self, name: str, *command: str) -> "subprocess.Popen[bytes]":
         with (self.folder / f"{name}.out").open("wb") as output:
             return subprocess.Popen(
                 mortal(*command), env=self._environment, stdout=output, stderr=output, cwd=self.folder

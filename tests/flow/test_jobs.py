@@ -158,6 +158,8 @@ def test_lists_come_in_pages_and_through_filters(tram: Stack):
     assert ids(**{"metadata[number]": "3"}) == [made[3]]
     assert ids(model="tiny") == newest_first
     assert ids(model="huge") == []
+    assert ids(door="job") == newest_first
+    assert ids(door="batch") == ids(part_of="batch_0") == []
     assert ids(created_after=began) == newest_first
     assert ids(created_before=began) == ids(created_after=began + 3600) == []
     page = tram.http.get("/v1/jobs", params={"metadata[mark]": mark, "limit": 2}).json()

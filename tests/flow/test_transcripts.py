@@ -232,6 +232,7 @@ def test_out_deleted_and_in_again_is_the_same_to_the_byte(tram: Stack, talk: tup
     assert brought(tram, file, format=form)["held"] == 2
     view = tram.http.get(f"{LIST}/{name}").json()
     assert {turn["imported"] for turn in view["turns"]} == {True}
+    assert {turn["id"] for turn in view["turns"]} <= {job["id"] for job in tram.listed("/v1/jobs", door="import")}
     again = tram.replayed(source_conversation_id=name)
     assert again["status"] == "completed"
     assert again["verdicts"]["identical"] >= 1, "where two choices said the same, one came back"

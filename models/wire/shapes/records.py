@@ -3,6 +3,7 @@
 from typing import Literal
 
 from models.lifecycle import JobState
+from models.tables.jobs import Door
 from models.wire.chat import Metadata
 from models.wire.shapes import JobId, Milliseconds, Seconds, Shape
 from models.wire.shapes.chat import ChatCompletion, Usage
@@ -27,6 +28,10 @@ class Job(Shape):
     status: Literal["queued", "in_progress", "completed", "failed"]
     """For clients that know two ends only: a cancelled or expired job has failed."""
     state: JobState
+    door: Door
+    """Where it came in; what came as `import` was asked elsewhere."""
+    part_of: str | None
+    """The batch, replay or run of an eval that it is a row of."""
     modality: Literal["text"]
     model: str
     created_at: Seconds

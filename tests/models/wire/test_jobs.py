@@ -35,6 +35,8 @@ def test_a_job_that_waits_is_told_whole():
         "object": "job",
         "status": "queued",
         "state": "queued",
+        "door": "job",
+        "part_of": None,
         "modality": "text",
         "model": "m",
         "created_at": 1_800_000_000,
