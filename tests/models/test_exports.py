@@ -180,6 +180,23 @@ def test_a_conversation_goes_on_from_what_was_imported(session, account):
     assert session.get_one(Turn, following).parent_job_id == turn.job_id
 
 
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("mistralai/Mistral-Small-24B-Instruct", "mistral-small-24b-instruct-2501-awq"),
+        ("@cf/mistralai/mistral-small-3.1-24b-instruct", "mistral-small-3.1-24b-instruct-2503"),
+        ("x" * 150, "x" * 100),
+    ],
+)
+def test_a_model_is_kept_as_it_was_written_and_found_by_the_card_it_means(session, account, name, card):
+    asked(session, account, [said("hello")], "hi", model=name, card=card)
+    records = exported(session, account)
+    delete(session, account)
+    brought(session, account, records)
+    (job,) = session.scalars(select(Job).where(Job.door == Door.IMPORT)).all()
+    assert (job.model, job.card) == (name, card)
+
+
 def test_a_strangers_line_is_a_conversation_of_turns(session, account):
     line = {"messages": [said("s", "developer"), said("a"), reply("b") | {"weight": 0}, said("c"), reply("d")], "id": 7}
     result = brought(session, account, [line, {"messages": [said("a")], "metadata": {"set": "x"}}])
