@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from models import transcripts
 from models.batches import NewRow
+from models.comparison import Mode, first_difference
 from models.lifecycle import JobState
 from models.replay import goes_on, request_again, with_system
 from models.tables.batches import Batch, BatchKind, BatchRow
 from models.tables.jobs import Door, Job
-from models.tables.transcripts import Turn
+from models.tables.transcripts import Answer, Turn
 from models.wire.replays import TURNS_MOST, Filter, History
 
 _BATCH = 500
@@ -117,24 +118,29 @@ def _request(spec: Mapping[str, Any], source: Job, messages: list[dict[str, Any]
 
 
 def following(
-    session: Session, batch: Batch, row: BatchRow, answer: Mapping[str, Any] | None, *, same: bool
+    session: Session, batch: Batch, row: BatchRow, answers: Sequence[Mapping[str, Any]], *, same: bool
 ) -> list[NewRow]:
     """The turns of a live conversation that come after this one; those that cannot be asked have failed, with all behind them.
 
-    `same`: the conversation has taken no other course so far.
+    Each goes on from the choice that it went on from when it was recorded.  `same`: this turn was asked with the prompt it had then.
     """
     turns = {turn.job_id: turn for turn in _turns(session, batch.spec["turns"])}
     parent = session.get(Turn, row.job_id)
     before = [] if parent is None else transcripts.path(transcripts.tree_above(session, [parent.prompt]), parent.prompt)
     numbers, repeat = _numbers(batch), (row.detail or {})["repeat"]
+    source = row.source_job_id or ""
+    said = transcripts.answers_of(session, [source])[source]
     rows: list[NewRow] = []
-    for turn in _children(turns, row.source_job_id):
-        added = goes_on(answer, _added(session, turn, row.source_job_id))
+    for turn in _children(turns, source):
+        choice, between = _continued(session, turn, said)
+        answer = answers[choice] if choice < len(answers) else None
+        added = goes_on(answer, between)
         if added is None:
             rows += [_row(numbers[each.job_id], each, repeat, error=_STOPPED) for each in _below(turns, turn)]
         else:
             body = {"messages": [*before, dict(answer or {}), *added]}
-            rows.append(_row(numbers[turn.job_id], turn, repeat, body=body, same_history=same))
+            kept = same and _is_said(answer, said, choice)
+            rows.append(_row(numbers[turn.job_id], turn, repeat, body=body, same_history=kept))
     return rows
 
 
@@ -146,11 +152,21 @@ _STOPPED = {
 }
 
 
-def _added(session: Session, turn: Turn, parent: str | None) -> list[dict[str, Any]]:
-    """What came between the answer of the turn before and this one."""
-    names = [parent] if parent else []
-    said = {answer.hash for answers in transcripts.answers_of(session, names).values() for answer, _ in answers}
-    return transcripts.path(transcripts.tree_above(session, [turn.prompt]), turn.prompt, said)
+_Said = Sequence[tuple[Answer, Mapping[str, Any]]]
+
+
+def _continued(session: Session, turn: Turn, said: _Said) -> tuple[int, list[dict[str, Any]]]:
+    """From which choice of the answer before it a turn goes on, and what came between them."""
+    choices = {answer.hash: answer.choice for answer, _ in reversed(said)}  # of two that are alike, the first
+    tree = transcripts.tree_above(session, [turn.prompt])
+    choice = next((choice for name, choice in choices.items() if name in tree), 0)
+    return choice, transcripts.path(tree, turn.prompt, choices)
+
+
+def _is_said(answer: Mapping[str, Any] | None, said: _Said, choice: int) -> bool:
+    """Whether the choice is as it was recorded, to the letter, whatever the replay's mode overlooks."""
+    recorded = [message for each, message in said if each.choice == choice]
+    return first_difference(recorded, [answer or {}], Mode.EXACT) is None
 
 
 def _children(turns: Mapping[str, Turn], parent: str | None) -> list[Turn]:

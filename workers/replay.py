@@ -16,7 +16,6 @@ from infra.objects import ObjectStore
 from infra.results import result_of
 from models import batches, replayed, replays, token_places
 from models.batches import Settled
-from models.comparison import Mode, first_difference
 from models.errors import NotFound
 from models.replay_summary import Summary
 from models.replayed import Considered
@@ -66,15 +65,8 @@ async def _effect(feeder: Feeder, batch: Batch, each: Considered) -> Effect:
     }
     if batch.spec["history"] != History.LIVE:
         return Effect(detail)
-    same = each.replayed.messages_same and _same_course(each)
-    answer = next(iter(each.replayed.answers), None)
-    rows = await feeder.database.read(partial(replays.following, batch=batch, row=each.row, answer=answer, same=same))
-    return Effect(detail, rows)
-
-
-def _same_course(each: Considered) -> bool:
-    """Whether a live conversation goes on as it was recorded, to the letter, whatever the mode overlooks."""
-    return first_difference(each.recorded.answers[:1], each.replayed.answers[:1], Mode.EXACT) is None
+    query = partial(replays.following, batch=batch, row=each.row, answers=each.replayed.answers)
+    return Effect(detail, await feeder.database.read(partial(query, same=each.replayed.messages_same)))
 
 
 async def _token(objects: ObjectStore, each: Considered, judgement: Judgement) -> dict[str, Any] | None:

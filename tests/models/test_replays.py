@@ -203,10 +203,11 @@ def test_a_live_conversation_goes_on_behind_its_own_answers(session, account, co
     batch = begun(session, account, conversation, history="live")
     assert batch.total == 1, "the second turn follows from the first one's answer"
     settled = answered(session, account, batch, 0, "B")
-    answer = judged(session, batch, settled)[1].replayed.answers[0]
-    (new,) = replays.following(session, batch, settled.row, answer, same=False)
+    answers = judged(session, batch, settled)[1].replayed.answers
+    (new,) = replays.following(session, batch, settled.row, answers, same=True)
     assert (new.number, new.source_job_id) == (1, conversation[1])
     assert new.body == {"messages": [said("a"), said("B", "assistant"), said("c")]}
+    assert new.detail == {"repeat": 0, "same_history": False}
     batches.add(session, batch.id, [new])
     request = replays.requests(session, batch, rows(session, batch, 1))[1]
     assert request["messages"] == new.body["messages"]
@@ -214,22 +215,40 @@ def test_a_live_conversation_goes_on_behind_its_own_answers(session, account, co
     found, considered = judged(session, batch, second)
     assert Why.HISTORY in {reason.code for reason in found.reasons}
     assert considered.replayed.messages_same is False
-    assert replays.following(session, batch, second.row, considered.replayed.answers[0], same=False) == []
+    assert replays.following(session, batch, second.row, considered.replayed.answers, same=False) == []
 
 
 def test_a_live_conversation_keeps_the_system_prompt_it_was_given(session, account, conversation):
     batch = begun(session, account, conversation, history="live", overrides={"system": "be brief"})
     settled = answered(session, account, batch, 0, "b")
-    (new,) = replays.following(session, batch, settled.row, said("b", "assistant"), same=True)
+    (new,) = replays.following(session, batch, settled.row, [said("b", "assistant")], same=True)
     assert new.body["messages"] == [said("be brief", "system"), *HISTORY]
     assert new.detail == {"repeat": 0, "same_history": True}
+
+
+@pytest.mark.parametrize(
+    ("answers", "said_now", "same"),
+    [(("x", "b1"), "b1", True), (("b0", "B1"), "B1", False), (("b0",), None, None)],
+)
+def test_a_live_conversation_goes_on_from_the_choice_that_it_went_on_from(session, account, answers, said_now, same):
+    first = asked(session, account, [said("a")], "b0", "b1", id=f"job_{1:026}")
+    second = asked(session, account, [said("a"), said("b1", "assistant"), said("c")], "d", id=f"job_{2:026}")
+    batch = begun(session, account, [first, second], history="live")
+    settled = answered(session, account, batch, 0, *answers)
+    found = judged(session, batch, settled)[1].replayed
+    (new,) = replays.following(session, batch, settled.row, found.answers, same=found.messages_same)
+    if said_now is None:
+        assert new.error["code"] == "conversation_ended", "no such choice was made"
+    else:
+        assert new.body == {"messages": [said("a"), said(said_now, "assistant"), said("c")]}
+        assert new.detail["same_history"] is same
 
 
 def test_what_follows_an_answer_that_is_missing_cannot_be_asked(session, account, conversation):
     third = asked(session, account, [*HISTORY, said("d", "assistant"), said("e")], "f", id=f"job_{9:026}")
     batch = begun(session, account, [*conversation, third], history="live")
     settled = answered(session, account, batch, 0, state=JobState.FAILED)
-    stopped = replays.following(session, batch, settled.row, None, same=False)
+    stopped = replays.following(session, batch, settled.row, [], same=False)
     assert [(each.number, each.body, each.error["code"]) for each in stopped] == [
         (1, None, "conversation_ended"),
         (2, None, "conversation_ended"),
