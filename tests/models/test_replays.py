@@ -53,7 +53,7 @@ def rows(session, batch, *numbers):
     return [session.get(BatchRow, (batch.id, number)) for number in numbers]
 
 
-def answered(session, account, batch, number, *answers, state=JobState.COMPLETED, **ending):
+def answered(session, account, batch, number, *answers, state=JobState.COMPLETED, card="demo", **ending):
     """The row as a job that has ended."""
     (one,) = rows(session, batch, number)
     request = replays.requests(session, batch, [one])[number]
@@ -62,6 +62,7 @@ def answered(session, account, batch, number, *answers, state=JobState.COMPLETED
         account,
         request["messages"],
         door=Door.REPLAY,
+        card=card,
         batch_id=batch.id,
         source_job_id=one.source_job_id,
         conversation_id=one.conversation_id,
@@ -189,6 +190,28 @@ def test_an_override_is_named_with_what_was_and_is(session, account):
         {"parameter": "system"},
     ]
     assert (found.verdict, found.comparable) == (Verdict.IDENTICAL, False)
+
+
+def test_a_model_that_nobody_asked_for_is_another_environment(session, account):
+    """A card that stands in for another, or a name that means another one by now."""
+    for known in (ONE, OTHER):
+        environments.note(session, known, NOW)
+    source = asked(session, account, [said("a")], "b", parameters={"temperature": 0})
+    row(session, source).environment = ONE.digest
+    session.flush()
+    for place, (target, verdict, why) in enumerate(
+        (
+            (None, Verdict.NOT_COMPARABLE, set()),
+            ("mistral-small", Verdict.NOT_COMPARABLE, set()),
+            ("demo", Verdict.NOT_COMPARABLE, set()),
+            ("other", Verdict.DIVERGED, {Why.OVERRIDDEN}),
+        )
+    ):
+        batch = begun(session, account, [source], name=f"rpl_{place}", target_model=target)
+        settled = answered(session, account, batch, 0, "c", card="other", environment=OTHER.digest)
+        found, _ = judged(session, batch, settled)
+        assert found.verdict is verdict, target
+        assert {reason.code for reason in found.reasons} - {Why.NOT_DETERMINISTIC} == {Why.ENVIRONMENT, *why}
 
 
 def test_an_answer_that_failed_is_not_comparable(session, account, conversation):
