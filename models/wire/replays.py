@@ -19,6 +19,18 @@ SHOWN = 20
 """Turns that a replay shows by itself; `/turns` has them all."""
 
 
+_FIXED = {
+    "service_tier": "a replay is asked at the tier flex, when nobody else waits",
+    "messages": "they are what is replayed; system takes the place of the system prompt",
+    "store": "each answer is kept, to be compared",
+    **dict.fromkeys(
+        ("conversation", "conversation_id"), "each answer is a branch of the conversation that was recorded"
+    ),
+    **dict.fromkeys(("background", "stream"), "nobody holds the line for an answer"),
+}
+"""What no override changes, and why."""
+
+
 class History(StrEnum):
     RECORDED = "recorded"
     """Each turn is asked with the prompt it had, whatever is answered now."""
@@ -74,10 +86,8 @@ class ReplayRequest(_Strict):
         named = self.overrides.get("model")
         if named is not None and self.target_model not in (None, named):
             raise ValueError("target_model: overrides.model says another one")
-        if "service_tier" in self.overrides:
-            raise ValueError("overrides: a replay is asked at the tier flex, when nobody else waits")
-        if "messages" in self.overrides:
-            raise ValueError("overrides: messages are what is replayed; system takes the place of the system prompt")
+        for name in (name for name in self.overrides if name in _FIXED):
+            raise ValueError(f"overrides: {name}: {_FIXED[name]}")
         system = self.overrides.get("system")
         if not (system is None or isinstance(system, str)):
             raise ValueError("overrides: system is a text, or null, which takes the system prompt away")

@@ -188,6 +188,7 @@ def test_words_are_taken_from_json():
 
 
 ONE = {"source_request_id": "job_1"}
+FIXED = ("messages", "service_tier", "store", "conversation", "conversation_id", "background", "stream")
 
 
 @pytest.mark.parametrize(
@@ -198,9 +199,8 @@ ONE = {"source_request_id": "job_1"}
         (ONE | {"filter": {}}, "source_request_id"),
         ({"source_request_id": 1}, "source_request_id"),
         (ONE | {"overrides": []}, "overrides"),
-        (ONE | {"overrides": {"messages": []}}, "overrides"),
         (ONE | {"overrides": {"system": 1}}, "overrides"),
-        (ONE | {"overrides": {"service_tier": "priority"}}, "overrides"),
+        *((ONE | {"overrides": {name: None}}, "overrides") for name in FIXED),
         (ONE | {"target_model": "a", "overrides": {"model": "b"}}, "target_model"),
         (ONE | {"repeat": 2}, "repeat"),
         (ONE | {"repeats": 0}, "repeats"),
