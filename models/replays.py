@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from models import transcripts
 from models.batches import NewRow
 from models.comparison import Mode, first_difference
+from models.errors import NotFound
 from models.lifecycle import JobState
 from models.replay import goes_on, request_again, with_system
 from models.tables.batches import Batch, BatchKind, BatchRow
@@ -105,9 +106,11 @@ def _messages(batch: Batch, row: BatchRow, turn: Turn, tree: Mapping[str, transc
     return with_system(transcripts.path(tree, turn.prompt), batch.spec["overrides"])
 
 
-def first_request(session: Session, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What the plan's first turn will ask."""
-    (source,) = recorded(session, spec["turns"][:1]).values()
+def request_of(session: Session, spec: Mapping[str, Any], job_id: str) -> dict[str, Any]:
+    """What this turn of the plan will ask.  Raises NotFound when it was deleted meanwhile."""
+    source = recorded(session, [job_id]).get(job_id)
+    if source is None:
+        raise NotFound("a turn of this was deleted meanwhile")
     messages = transcripts.path(transcripts.tree_above(session, [source.turn.prompt]), source.turn.prompt)
     return _request(spec, source.job, with_system(messages, spec["overrides"]))
 

@@ -1,5 +1,6 @@
 """/v1/replays: recorded turns, asked again with the same or changed model, prompt and parameters, and compared."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -44,7 +45,7 @@ async def create_replay(request: Request) -> Response:
         check_url(wanted.webhook_url, state.settings.webhook_networks)
     turns = await _planned(state, caller, wanted)
     new = _new(caller, wanted, turns)
-    await _check_first(state, caller, new)
+    await _check(state, caller, new, turns)
     made = await state.database.write(partial(_begun, new=new, asked=asked))
     return await _accepted(state, caller, made, again=made != new.id)
 
@@ -159,9 +160,14 @@ def _new(caller: Caller, wanted: ReplayRequest, turns: list[Planned]) -> NewBatc
     )
 
 
-async def _check_first(state: State, caller: Caller, new: NewBatch) -> None:
-    """An override that no request may have is told now, by the first turn's request, which is only made to be looked at."""
-    body = await state.database.read(partial(replays.first_request, spec=new.spec))
+async def _check(state: State, caller: Caller, new: NewBatch, turns: Sequence[Planned]) -> None:
+    """An override that no request may have is told now, by one turn's request, which is only made to be looked at.
+
+    The first turn whose model there is: where each is asked of its own, those of models that are gone fail by themselves.
+    """
+    known = (turn for turn in turns if new.spec["target_model"] or state.intake.fleet.known(turn.model))
+    chosen = next(known, turns[0])
+    body = await state.database.read(partial(replays.request_of, spec=new.spec, job_id=chosen.job_id))
     await state.intake.prepare(caller, body, Door.REPLAY)
 
 

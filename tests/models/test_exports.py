@@ -170,7 +170,7 @@ def asked_again(session, account, name):
     """What a replay of the conversation would ask."""
     turns = replays.plan(session, account, job_id=None, conversation_id=name, wanted=None)
     same = {"overrides": {}, "target_model": None}
-    return [replays.first_request(session, same | {"turns": [turn.job_id]}) for turn in turns]
+    return [replays.request_of(session, same, turn.job_id) for turn in turns]
 
 
 def test_a_conversation_goes_on_from_what_was_imported(session, account):

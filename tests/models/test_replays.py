@@ -8,6 +8,7 @@ from models import batches, environments, jobs, replayed, replays
 from models.accounts import create_account
 from models.batches import NewBatch, Settled
 from models.environments import Known
+from models.errors import NotFound
 from models.handover import Ending
 from models.lifecycle import JobState
 from models.tables.batches import BatchKind, BatchRow, RowState
@@ -147,7 +148,7 @@ def test_a_request_is_made_when_its_time_has_come(session, account, conversation
         0: {"temperature": 0.9, "model": "other", "messages": [system, *HISTORY[:1]]},
         1: {"temperature": 0.9, "model": "other", "messages": [system, *HISTORY]},
     }
-    assert replays.first_request(session, batch.spec) == made[0]
+    assert [replays.request_of(session, batch.spec, name) for name in conversation] == [made[0], made[1]]
     assert [each.body for each in rows(session, batch, 0, 1)] == [{}, {}], "no prompt is stored twice"
 
 
@@ -156,6 +157,8 @@ def test_a_turn_that_is_deleted_meanwhile_has_no_request(session, account, conve
     row(session, conversation[0]).deleted_ms = NOW
     session.flush()
     assert set(replays.requests(session, batch, rows(session, batch, 0, 1))) == {1}
+    with pytest.raises(NotFound):
+        replays.request_of(session, batch.spec, conversation[0])
     assert (
         replayed.considered(session, batch, [Settled(rows(session, batch, 0)[0], row(session, conversation[0]))]) == []
     )
