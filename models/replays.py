@@ -16,6 +16,7 @@ from models.batches import NewRow
 from models.comparison import Mode, first_difference
 from models.errors import NotFound
 from models.lifecycle import JobState
+from models.listings import tells
 from models.replay import goes_on, request_again, with_system
 from models.tables.batches import Batch, BatchKind, BatchRow
 from models.tables.jobs import Door, Job
@@ -62,7 +63,7 @@ def _filtered(rows: Select[Any, Any, Any, Any], wanted: Filter) -> Select[Any, A
         "created_before": Job.created_ms < (wanted.created_before or 0) * 1000,
     }
     rows = rows.where(*(clause for name, clause in clauses.items() if getattr(wanted, name) is not None))
-    return rows.where(*(Job.meta[key].as_string() == value for key, value in wanted.metadata.items()))
+    return rows.where(*(tells(key, value) for key, value in wanted.metadata.items()))
 
 
 def find(session: Session, account_id: str, replay_id: str) -> Batch | None:

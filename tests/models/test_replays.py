@@ -92,7 +92,7 @@ def test_one_turn_a_conversation_or_what_a_filter_finds(session, account, conver
 
 def test_filters(session, account):
     one = asked(session, account, [said("a")], "b", model="m", card="k", tag="t", meta={"x": "1"}, created_ms=NOW)
-    two = asked(session, account, [said("c")], "d", model="n", created_ms=NOW + 5000)
+    two = asked(session, account, [said("c")], "d", model="n", meta={'"': "1"}, created_ms=NOW + 5000)
     second = NOW // 1000
     for wanted, found in (
         ({"model": "m"}, [one]),
@@ -100,6 +100,7 @@ def test_filters(session, account):
         ({"tag": "t"}, [one]),
         ({"metadata": {"x": "1"}}, [one]),
         ({"metadata": {"x": "2"}}, []),
+        ({"metadata": {'"': "1"}}, [two]),
         ({"created_after": second + 5}, [two]),
         ({"created_before": second + 5}, [one]),
         ({"created_after": second, "created_before": second + 6, "model": "n"}, [two]),
