@@ -22,7 +22,7 @@ from models.replayed import Considered
 from models.tables.batches import Batch, BatchRow, BatchState
 from models.tables.jobs import Door, Job
 from models.verdicts import Judgement, judge
-from models.wire.replays import History
+from models.wire.replays import History, planned_of
 from workers.batch import Effect, Feeder
 
 
@@ -40,9 +40,8 @@ class Replays:
         return {each.row.number: await _effect(feeder, batch, each) for each in found}
 
     async def conclude(self, feeder: Feeder, batch: Batch, state: BatchState) -> dict[str, Any] | None:  # noqa: ARG002
-        planned = len(batch.spec["turns"]) * batch.spec["repeats"]
         details = await feeder.database.read(partial(replayed.details_of, batch=batch))
-        return Summary.of(planned, details, over=True).output()
+        return Summary.of(planned_of(batch), details, over=True).output()
 
     def event(self, state: BatchState) -> str:
         return f"replay.{state}"

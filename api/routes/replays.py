@@ -26,7 +26,7 @@ from models.tables.batches import Batch, BatchKind
 from models.tables.jobs import Door
 from models.verdicts import Verdict
 from models.wire.problems import validated
-from models.wire.replays import SHOWN, TURNS_MOST, ReplayRequest, replay_view, turn_view
+from models.wire.replays import SHOWN, TURNS_MOST, ReplayRequest, planned_of, replay_view, turn_view
 
 router = APIRouter(prefix="/v1/replays")
 SUMMED_MOST = 1000
@@ -193,8 +193,7 @@ async def _told(state: State, caller: Caller, replay_id: str) -> dict[str, Any]:
 
 
 def _view(session: Session, batch: Batch, *, shown: int) -> dict[str, Any]:
-    planned = len(batch.spec["turns"]) * batch.spec["repeats"]
-    output = batch.output
+    planned, output = planned_of(batch), batch.output
     if output is None and batch.total and planned <= SUMMED_MOST:
         output = Summary.of(planned, replayed.details_of(session, batch)).output()
     few = shown or (1 if planned == 1 else 0)

@@ -118,12 +118,11 @@ def replay_view(
 
     `output` is a summary's; None while there is none.
     """
-    spec = batch.spec
-    planned = len(spec["turns"]) * spec["repeats"]
+    spec, planned = batch.spec, planned_of(batch)
     return {
         "id": batch.id,
         "object": "replay",
-        "status": _status(batch),
+        "status": status_of(batch),
         "created_at": batch.created_ms // 1000,
         "ended_at": None if batch.ended_ms is None else batch.ended_ms // 1000,
         **{name: spec[name] for name in _TOLD},
@@ -153,7 +152,12 @@ def _single(turns: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
     return {name: turns[0][name] if turns else None for name in _SINGLE}
 
 
-def _status(batch: Batch) -> str:
+def planned_of(batch: Batch) -> int:
+    """Rows that there will be: of a live conversation they come one by one."""
+    return len(batch.spec["turns"]) * int(batch.spec["repeats"])
+
+
+def status_of(batch: Batch) -> str:
     if batch.state is BatchState.COMPLETED and not batch.completed:
         return "failed"
     return _STATUS[batch.state]
