@@ -4,6 +4,7 @@ A live conversation grows as it goes: the row of a turn follows from the answer 
 ends and kept beside its row; the token at which two answers part is read from their results, which may lie in the object store.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -54,7 +55,7 @@ def _made(session: Session, batch: Batch) -> None:
 
 
 async def _effect(feeder: Feeder, batch: Batch, each: Considered) -> Effect:
-    judgement = judge(each.recorded, each.replayed, each.terms)
+    judgement = await asyncio.to_thread(judge, each.recorded, each.replayed, each.terms)  # long answers take 15 ms
     detail = {
         **(each.row.detail or {}),
         "judgement": judgement.told(),
@@ -74,7 +75,7 @@ async def _token(objects: ObjectStore, each: Considered, judgement: Judgement) -
     before, after = [await _result(objects, job) for job in (each.source, each.job)]
     if before is None or after is None:
         return None
-    found = token_places.parting(before, after, judgement.difference.choice)
+    found = await asyncio.to_thread(token_places.parting, before, after, judgement.difference.choice)
     return None if found is None else {"token": found.token, "told_by": found.told_by}
 
 
