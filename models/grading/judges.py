@@ -1,12 +1,13 @@
 """What does a judge, a model, say of an answer?  A label, a score, or which of two answers is better.
 
 A judge is asked for JSON of a schema, at temperature 0 unless told otherwise.  An answer that is not that, or out of range, is an
-error and never a pass.  Two answers are shown in both orders: a judge that changes its mind with the order has preferred a place and
+error and never a pass; its words stand beside the grade (`output`).  Two answers are shown in both orders: a judge that changes its mind with the order has preferred a place and
 not an answer, which is counted (`position_bias`) and scored as a tie.
 """
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -51,6 +52,11 @@ class _Judge(Grader):
 
     def _graded(self, namespace: Namespace, replies: Replies) -> Grade:
         self._questions(namespace)  # raises what the item lacks
+        said = [{"role": "assistant", "content": reply} for reply in replies.values() if reply is not None]
+        grade = self._read(replies)
+        return replace(grade, detail=grade.detail | {"output": said}) if said else grade
+
+    def _read(self, replies: Replies) -> Grade:
         try:
             return self._judged(replies)
         except _Unusable as error:

@@ -188,6 +188,42 @@ def test_judges_are_asked_through_the_queue_and_what_cannot_be_read_does_not_pas
     good, strict, babbles = items(client, run)[0].results
     assert (good.score, good.passed, strict.passed, babbles.passed) == (0.75, True, False, False)
     assert "is not JSON" in babbles.error
+    words = [each.sample["output"][0]["content"] for each in (good, babbles)]
+    assert words == ['{"score": 0.75}', "token 1 token 2"]
+
+
+def test_a_script_for_openais_responses_runs_here(client, tram):
+    file = client.files.create(file=("asks.jsonl", json.dumps(ROWS[0]).encode()), purpose="evals")
+    asked = {
+        "type": "responses",
+        "source": {"type": "file_id", "id": file.id},
+        "input_messages": TEMPLATE,
+        "model": MODEL,
+        "sampling_params": {
+            "max_completions_tokens": 2,
+            "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True}},
+        },
+    }
+    run = ran(client, made(client).id, asked)
+    (item,) = items(client, run)
+    assert (run.status, item.sample.output[0].content) == ("completed", "token 1 token 2")
+    assert (run.data_source.type, run.data_source.sampling_params.text.format.name) == ("responses", "n")
+    body = next(body for body in reversed(tram.engine.requests()) if body["messages"][-1]["content"] == "!tokens=3")
+    assert body["response_format"]["json_schema"]["name"] == "n"
+
+
+def test_a_judge_sees_into_the_arguments_of_a_call(client):
+    function = {"name": "f", "arguments": '{"symbols": ["a"]}'}
+    message = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c", "type": "function", "function": function}],
+    }
+    shown = judge("good") | {"pass_threshold": 0.7}
+    shown["input"][0]["content"] = "{{sample.output_tools[0].function.arguments.symbols}}"
+    rows = [{"item": {"ask": "a"}, "sample": {"choices": [{"message": message}]}}]
+    run = ran(client, made(client, shown).id, {"type": "jsonl", "source": inline(rows)})
+    assert (run.result_counts.passed, run.per_model_usage[0].invocation_count) == (1, 1)
 
 
 def test_answers_that_came_with_their_items_are_graded_without_a_model(client, tram):
@@ -328,7 +364,7 @@ def test_a_killed_upkeep_asks_no_sample_twice_and_the_run_ends(faulty: Stack):
         ("", {"testing_criteria": [RIGHT, RIGHT], "data_source_config": CONFIG}, 400, "testing_criteria[1].name"),
         ("", {"testing_criteria": [RIGHT | {"operation": "is"}], "data_source_config": CONFIG}, 400, "testing_criteria[0].operation"),
         ("", {"testing_criteria": [RIGHT], "data_source_config": CONFIG | {"item_schema": {"type": 5}}}, 400, "data_source_config.item_schema"),
-        ("runs", {"data_source": {"type": "responses", "source": {}}}, 400, "data_source.type"),
+        ("runs", {"data_source": {"type": "responses", "source": {"type": "responses"}}}, 400, "data_source.source.type"),
         ("runs", {"data_source": completions([{"item": {"ask": 5}}])}, 400, "data_source.source.content[0]"),
         ("runs", {"data_source": completions(ROWS, sampling_params={"reasoning_effort": "low"})}, 400, "data_source.sampling_params.reasoning_effort"),
         ("runs", {"data_source": completions(ROWS, sampling_params={"temperature": 9})}, 400, "data_source.sampling_params.temperature"),

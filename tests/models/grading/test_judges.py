@@ -47,8 +47,10 @@ def test_a_score_is_asked_for_within_its_range():
 
 @pytest.mark.parametrize(("said", "passed"), [("good", True), ("bad", False)])
 def test_a_label_passes_or_does_not(said, passed):
-    grade = grader_of(LABEL).grade(SPACE, {"label": f'{{"label": "{said}"}}'})
-    assert (grade.passed, grade.score, grade.detail, grade.error) == (passed, passed, {"label": said}, None)
+    reply = f'{{"label": "{said}"}}'
+    grade = grader_of(LABEL).grade(SPACE, {"label": reply})
+    words = {"label": said, "output": [{"role": "assistant", "content": reply}]}
+    assert (grade.passed, grade.score, grade.detail, grade.error) == (passed, passed, words, None)
 
 
 @pytest.mark.parametrize(("said", "passed"), [("3", True), ("2.9", False), ("5", True)])
@@ -65,7 +67,8 @@ def test_what_cannot_be_read_is_an_error_and_no_pass(spec, said):
     [question] = grader_of(spec).asks(SPACE)
     grade = grader_of(spec).grade(SPACE, {question.key: said})
     assert grade.error is not None
-    assert (grade.passed, grade.score, grade.detail) == (False, 0, {"parse_failure": True})
+    words = {} if said is None else {"output": [{"role": "assistant", "content": said}]}
+    assert (grade.passed, grade.score, grade.detail) == (False, 0, {"parse_failure": True} | words)
 
 
 @given(st.text())

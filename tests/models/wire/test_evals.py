@@ -43,7 +43,9 @@ def test_what_is_no_eval_is_told_by_its_place(body, param):
     ("body", "param"),
     [
         ({}, "data_source"),
-        ({"data_source": {"type": "responses"}}, "data_source.type"),
+        ({"data_source": {"type": "responses", "source": {"type": "responses"}}}, "data_source.source.type"),
+        (run(type="responses", source={"type": "stored_completions"}), "data_source.source.type"),
+        (run(sampling_params={"text": {}}), "data_source.sampling_params.text"),
         ({"data_source": {"type": "odd"}}, "data_source.type"),
         ({"data_source": {"type": "jsonl", "source": INLINE, "model": "m"}}, "data_source.model"),
         ({"data_source": {"type": "jsonl", "source": {"type": "stored_completions"}}}, "data_source.source.type"),
