@@ -12,9 +12,10 @@ import orjson
 from models.errors import InvalidRequest
 from models.grading.schemas import problem
 from models.grading.template import render_messages, value
+from models.wire import bodies
 from models.wire.chat import ChatRequest
 from models.wire.evals import ITEMS_MOST, CompletionsSource, Given, ItemReference
-from models.wire.problems import nul_in, rounded_in, validated
+from models.wire.problems import validated
 from models.wire.sampling import as_given, chat_parameters
 
 INLINE = "data_source.source.content"
@@ -138,10 +139,10 @@ def _read(line: bytes, where: str) -> Item:
         raise _of_file(f"{where}: {unknown[0][:80]!r} is not known here; `item` and `sample` are")
     if not isinstance(row.get("sample", {}), dict):
         raise _of_file(f"{where}: `sample` has to be a JSON object")
-    if b"\\u0000" in line and (place := nul_in(row)):
-        raise _of_file(f"{where}: NUL characters are not accepted ({place})")
-    if place := rounded_in(line, row):
-        raise _of_file(f"{where}: integers have at most 64 bits ({place})")
+    try:
+        bodies.check(line, row)
+    except InvalidRequest as error:
+        raise _of_file(f"{where}: {error.message}") from None
     return Item(row["item"], row.get("sample"), where)
 
 

@@ -15,6 +15,7 @@ from models.wire.chat import ChatRequest, Metadata
 from models.wire.messages import Strict
 from models.wire.problems import validated
 from models.wire.sampling import RESPONSES_OWN, SPELLINGS
+from models.wire.templates import TemplateMessage
 
 CRITERIA_MOST = 50
 ITEMS_MOST = 20_000
@@ -105,7 +106,7 @@ class StoredCompletions(Strict):
 
 class Template(Strict):
     type: Literal["template"]
-    template: Annotated[list[Row], Field(min_length=1, max_length=TEMPLATE_MOST)]
+    template: Annotated[list[TemplateMessage], Field(min_length=1, max_length=TEMPLATE_MOST)]
 
 
 class ItemReference(Strict):

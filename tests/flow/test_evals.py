@@ -364,6 +364,8 @@ def test_a_killed_upkeep_asks_no_sample_twice_and_the_run_ends(faulty: Stack):
         ("", {"testing_criteria": [RIGHT, RIGHT], "data_source_config": CONFIG}, 400, "testing_criteria[1].name"),
         ("", {"testing_criteria": [RIGHT | {"operation": "is"}], "data_source_config": CONFIG}, 400, "testing_criteria[0].operation"),
         ("", {"testing_criteria": [RIGHT], "data_source_config": CONFIG | {"item_schema": {"type": 5}}}, 400, "data_source_config.item_schema"),
+        ("", {"testing_criteria": [judge("x") | {"input": [{"role": ["user"], "content": "x"}]}], "data_source_config": CONFIG}, 400, "testing_criteria[0].input[0].role"),
+        ("runs", {"data_source": completions(ROWS) | {"input_messages": {"type": "template", "template": [{"content": "x"}]}}}, 400, "data_source.input_messages.template[0].role"),
         ("runs", {"data_source": {"type": "responses", "source": {"type": "responses"}}}, 400, "data_source.source.type"),
         ("runs", {"data_source": completions([{"item": {"ask": 5}}])}, 400, "data_source.source.content[0]"),
         ("runs", {"data_source": completions(ROWS, sampling_params={"reasoning_effort": "low"})}, 400, "data_source.sampling_params.reasoning_effort"),

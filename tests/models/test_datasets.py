@@ -33,8 +33,9 @@ def test_lines_become_items_and_empty_ones_are_overlooked():
         ([b'{"item": []}'], "line 1 has no `item`"),
         ([b'{"item": {}, "other": 1}'], "line 1: 'other' is not known"),
         ([b'{"item": {}, "sample": "x"}'], "line 1: `sample` has to be"),
-        ([b'{"item": {"a": "\\u0000"}}'], "line 1: NUL"),
-        ([b'{"item": {"a": 123456789012345678901}}'], "line 1: integers have at most 64 bits"),
+        ([b'{"item": {"a": "\\u0000"}}'], r"line 1: item\.a: NUL"),
+        ([b'{"item": {"a": 123456789012345678901}}'], r"line 1: item\.a: integers have at most 64 bits"),
+        ([b'{"item": {"a": ' + b"[" * 260 + b"]" * 260 + b"}}"], "line 1: the body is nested more than 100"),
         ([b"", b""], "holds no items"),
     ],
 )
