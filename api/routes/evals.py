@@ -15,7 +15,7 @@ from api.deps import State, body_of, caller_of, key_of, state_of
 from infra.clock import now_ms
 from models import deletions, evals, idempotency, ids
 from models.accounts import Caller
-from models.errors import NotFound
+from models.errors import ModelNotAllowed, NotFound
 from models.evals import NewEval
 from models.listings import Window
 from models.tables.evals import Eval, Metric
@@ -130,7 +130,13 @@ async def _eval(state: State, caller: Caller, body: dict[str, Any], asked: Asked
 async def _candidates(state: State, caller: Caller, body: dict[str, Any], asked: Asked | None) -> Any:
     wanted = validated(ShorthandRequest, body)
     judge = await state.intake.card(caller, None)
-    new = _new(caller, as_eval(wanted, judge.id), wanted.metric)
+    made = as_eval(wanted, judge.id)
+    try:
+        await runs.check_eval(state, caller, made)
+    except ModelNotAllowed as error:
+        why = f"metric: {error.message}, which judges where no answer is expected"
+        raise ModelNotAllowed(why, param="metric") from None
+    new = _new(caller, made, wanted.metric)
     row = Eval(**{name: getattr(new, name) for name in NewEval.__slots__})
     begun = []
     for run in as_runs(wanted):

@@ -29,6 +29,9 @@ PAIR_ROOTS = frozenset({"item", "sample", "first", "second"})
 _WINNERS = ("first", "second", "tie")
 _AS_GIVEN, _SWAPPED = "as_given", "swapped"
 
+_WORD: dict[str, Any] = {"type": "text", "text": "."}
+_IMAGE: dict[str, Any] = {"type": "image_url", "image_url": {"url": "https://"}}
+
 
 class _Unusable(Exception):
     """What a judge said cannot be read."""
@@ -64,6 +67,17 @@ class _Judge(Grader):
 
     @abstractmethod
     def _judged(self, replies: Replies) -> Grade: ...
+
+
+def draft(spec: Spec) -> dict[str, Any]:
+    """The chat of a sound judge before its places are filled: who speaks, where images come, and the parameters are as they will be."""
+    messages = [{"role": each["role"], "content": _stand_ins(each["content"])} for each in spec["input"]]
+    return {"model": spec["model"], "messages": messages} | _sampling(spec)
+
+
+def _stand_ins(content: Any) -> list[dict[str, Any]]:
+    parts = content if isinstance(content, list) else [content]
+    return [_IMAGE if isinstance(part, Mapping) and "image_url" in part else _WORD for part in parts]
 
 
 class LabelModel(_Judge):

@@ -382,6 +382,34 @@ def test_what_is_not_understood_is_refused_by_its_name(tram: Stack, client, path
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param), answer.text
 
 
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"input": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "input[1].role"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "{{item.a}}"}]}]}, "input[0].content[0]"),
+        ({"sampling_params": {"temperature": 9}}, "sampling_params.temperature"),
+        ({"sampling_params": {"max_tokens": 10**7}}, "sampling_params.max_completion_tokens"),
+    ],
+)  # fmt: skip
+def test_a_judge_that_could_not_be_asked_is_refused_with_its_eval(tram: Stack, changes, param):
+    alone, inside = judge("x") | changes, {"type": "multi", "name": "m", "graders": {"a": judge("a") | changes}}
+    for criterion, where in ((alone, ""), (inside | {"calculate_output": "a"}, "graders.a.")):
+        answer = tram.http.post("/v1/evals", json={"data_source_config": CONFIG, "testing_criteria": [criterion]})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, f"testing_criteria[0].{where}{param}")
+
+
+def test_a_judge_that_the_account_may_not_use_is_refused_with_its_eval(tram: Stack):
+    made = tram.http.post("/v1/sub-accounts", json={"name": "no judges", "allowed_models": ["other"]})
+    short = {"name": "n", "candidate_models": [MODEL], "dataset": [{"input": "q"}]}
+    with tram.client(made.json()["scoped_key"]) as kid:
+        told = kid.post("/v1/evals", json={"data_source_config": CONFIG, "testing_criteria": [judge("x")]})
+        shortly = kid.post("/v1/evals", json=short)
+    params = ("testing_criteria[0].model", "metric")
+    for answer, param in zip((told, shortly), params, strict=True):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (403, "model_not_allowed", param)
+
+
 def test_a_request_with_a_key_is_made_once(tram: Stack, client):
     body = {"data_source_config": CONFIG, "testing_criteria": [RIGHT]}
     key = {"Idempotency-Key": made(client).id}
