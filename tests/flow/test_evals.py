@@ -173,6 +173,22 @@ def test_what_a_deleted_run_said_is_gone(tram, client):
     assert tram.http.get(f"/v1/jobs/{item.job_id}").status_code == 404
 
 
+def test_a_deletion_that_the_objects_refuse_is_repeated_and_leaves_none(embedded: Stack):
+    with openai.OpenAI(base_url=f"{embedded.url}/v1", api_key=embedded.key, max_retries=0) as client:
+        run = ran(client, made(client).id, completions([{"item": {"ask": "!tokens=9000", "wanted": "9000"}}]))
+        ((key,),) = embedded.rows(f"SELECT result_key FROM jobs WHERE batch_id = '{run.id}'")
+        kept = embedded.folder / "data" / "objects" / key
+        aside = kept.parent.rename(kept.parent.with_name("aside"))
+        kept.parent.symlink_to(kept.parent)
+        with pytest.raises(openai.InternalServerError) as refused:
+            client.evals.runs.delete(run.id, eval_id=run.eval_id)
+        kept.parent.unlink()
+        aside.rename(kept.parent)
+        assert (refused.value.status_code, kept.exists()) == (503, True)
+        assert client.evals.runs.delete(run.id, eval_id=run.eval_id).deleted is True
+    assert not kept.exists()
+
+
 def test_judges_are_asked_through_the_queue_and_what_cannot_be_read_does_not_pass(client):
     created = made(client, judge("good"), judge("strict", pass_threshold=0.8), judge("babbles", "!tokens=2"))
     run = ran(client, created.id, completions(ROWS[:2]))
