@@ -305,6 +305,8 @@ def test_runs_are_compared_and_the_best_gives_its_model_a_name(client, tram):
     assert (answer.model, answer.choices[0].message.content) == (f"eval:{created.id}", "token 1")
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="eval:eval_unknown", messages=said("!tokens=1"))
+    stray = tram.http.get(f"/v1/evals/{created.id}/compare", params={"runs": short.id, "slice": "level"})
+    assert (stray.status_code, stray.json()["error"]["param"]) == (400, "slice")
     compared = {"runs": f"{short.id},evalrun_unknown"}
     assert tram.http.get(f"/v1/evals/{created.id}/compare", params=compared).status_code == 404
 
