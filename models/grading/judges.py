@@ -37,6 +37,10 @@ class _Unusable(Exception):
     """What a judge said cannot be read."""
 
 
+class _Silent(_Unusable):
+    """A judge said nothing: it was not asked, or failed."""
+
+
 class _Judge(Grader):
     roots: frozenset[str] | None = None
 
@@ -62,6 +66,8 @@ class _Judge(Grader):
     def _read(self, replies: Replies) -> Grade:
         try:
             return self._judged(replies)
+        except _Silent as error:
+            return self.failed(f"the judge's answer cannot be read: {error}")
         except _Unusable as error:
             return self.failed(f"the judge's answer cannot be read: {error}", parse_failure=True)
 
@@ -165,7 +171,7 @@ _POINTS = {"first": 1.0, "tie": HALF, "second": 0.0}
 
 def _read(reply: str | None, field: str) -> Any:
     if reply is None:
-        raise _Unusable("there is none")
+        raise _Silent("there is none")
     try:
         found = orjson.loads(reply)
     except orjson.JSONDecodeError:

@@ -67,8 +67,8 @@ def test_what_cannot_be_read_is_an_error_and_no_pass(spec, said):
     [question] = grader_of(spec).asks(SPACE)
     grade = grader_of(spec).grade(SPACE, {question.key: said})
     assert grade.error is not None
-    words = {} if said is None else {"output": [{"role": "assistant", "content": said}]}
-    assert (grade.passed, grade.score, grade.detail) == (False, 0, {"parse_failure": True} | words)
+    read = {"parse_failure": True, "output": [{"role": "assistant", "content": said}]}
+    assert (grade.passed, grade.score, grade.detail) == (False, 0, {} if said is None else read)
 
 
 @given(st.text())
