@@ -118,6 +118,7 @@ def test_grades_are_added_up_once(session, account, made):
     assert (run.latency_ms, run.cost_micros) == (600, 15)
     assert run.criteria == [NOUGHT | {"passed": 1, "failed": 1, "errored": 1, "score": 1.0}]
     assert [item.score for item in eval_items.graded_of(session, run.id)] == [1.0, 0.0, None]
+    assert [item.number for item in eval_items.graded_of(session, run.id, limit=1)] == [0]
     assert eval_items.due(session, run) == []
 
 
