@@ -3,11 +3,13 @@
 import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import aigateway
 import openai
 import pytest
 
+from models.ids import job_of
 from tests.flow.hooks import Hooks
 from tests.flow.sse import events
 from tests.flow.stack import Stack, said, until
@@ -173,20 +175,33 @@ def test_what_a_deleted_run_said_is_gone(tram, client):
     assert tram.http.get(f"/v1/jobs/{item.job_id}").status_code == 404
 
 
+@contextmanager
+def refusing(kept):
+    """The folder leads to itself, so the store cannot tell whether the object is there."""
+    aside = kept.parent.rename(kept.parent.with_name("aside"))
+    kept.parent.symlink_to(kept.parent)
+    with pytest.raises(openai.InternalServerError) as refused:
+        yield
+    kept.parent.unlink()
+    aside.rename(kept.parent)
+    assert (refused.value.status_code, kept.exists()) == (503, True)
+
+
 def test_a_deletion_that_the_objects_refuse_is_repeated_and_leaves_none(embedded: Stack):
     with openai.OpenAI(base_url=f"{embedded.url}/v1", api_key=embedded.key, max_retries=0) as client:
         run = ran(client, made(client).id, completions([{"item": {"ask": "!tokens=9000", "wanted": "9000"}}]))
-        ((key,),) = embedded.rows(f"SELECT result_key FROM jobs WHERE batch_id = '{run.id}'")
-        kept = embedded.folder / "data" / "objects" / key
-        aside = kept.parent.rename(kept.parent.with_name("aside"))
-        kept.parent.symlink_to(kept.parent)
-        with pytest.raises(openai.InternalServerError) as refused:
-            client.evals.runs.delete(run.id, eval_id=run.eval_id)
-        kept.parent.unlink()
-        aside.rename(kept.parent)
-        assert (refused.value.status_code, kept.exists()) == (503, True)
-        assert client.evals.runs.delete(run.id, eval_id=run.eval_id).deleted is True
-    assert not kept.exists()
+        (item,) = items(client, run)
+        chat = client.chat.completions.create(model=MODEL, messages=said("!tokens=9000"), store=True)
+        asked = {
+            item.job_id: lambda: client.evals.runs.delete(run.id, eval_id=run.eval_id),
+            job_of(chat.id): lambda: client.chat.completions.delete(chat.id),
+        }
+        for job_id, delete in asked.items():
+            ((key,),) = embedded.rows(f"SELECT result_key FROM jobs WHERE id = '{job_id}'")
+            kept = embedded.folder / "data" / "objects" / key
+            with refusing(kept):
+                delete()
+            assert (delete().deleted, kept.exists()) == (True, False)
 
 
 def test_judges_are_asked_through_the_queue_and_what_cannot_be_read_does_not_pass(client):
