@@ -165,7 +165,7 @@ class Feeder:
         if not rows:
             return 0
         caller = await self.database.read(partial(accounts.owner, account_id=batch.account_id))
-        made, refused = await self._made(replace(caller, tag=batch.tag), kind, batch, rows, busy=running > 0)
+        made, refused = await self._made(replace(caller, tag=batch.tag), kind, batch, rows)
         if refused:
             await self.database.write(partial(batches.refuse, batch_id=batch.id, errors=refused))
         fed = await self.database.write(partial(batches.feed, batch_id=batch.id, new=made))
@@ -174,7 +174,7 @@ class Feeder:
         return len(fed) + len(refused)
 
     async def _made(
-        self, caller: Caller, kind: Kind, batch: Batch, rows: Sequence[BatchRow], *, busy: bool
+        self, caller: Caller, kind: Kind, batch: Batch, rows: Sequence[BatchRow]
     ) -> tuple[dict[int, NewJob], dict[int, dict[str, Any]]]:
         """The jobs that these rows become, as far as the account's limits let them, and what those that cannot say why."""
         made: dict[int, NewJob] = {}
@@ -186,8 +186,8 @@ class Feeder:
             except RateLimited:
                 break  # the next round asks again
             except (InsufficientCredits, BudgetExceeded) as error:
-                if made or busy:
-                    break  # what runs holds more than it will cost
+                if error.bound:
+                    break  # what is open, of whichever batch or chat, holds more than it will cost
                 refused[row.number] = error.as_json()
             except TramError as error:
                 if error.retryable:

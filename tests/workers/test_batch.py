@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import select
 
+from infra.admission import admit
 from infra.clock import now_ms
 from infra.fleet_view import Fleet
 from infra.images import Images
@@ -39,7 +40,8 @@ class Numbers:
     door = Door.BATCH
 
     async def prepare(self, feeder, batch):
-        rows = [NewRow(number, BODY | {"user": str(number)}) for number in range(batch.spec["rows"])]
+        body = batch.spec.get("body", BODY)
+        rows = [NewRow(number, body | {"user": str(number)}) for number in range(batch.spec["rows"])]
         rows += [NewRow(900, None, error={"code": "bad"})] if batch.spec.get("bad") else []
 
         def verb(session):
@@ -231,25 +233,47 @@ async def test_a_limit_makes_rows_wait_and_fails_none(world):
     assert (await get(world)).completed == 7
 
 
-async def test_a_row_that_nobody_can_pay_for_fails_when_nothing_runs_that_may_give_back(world):
-    def poor(session):
-        session.get_one(Account, world.account).credit_micros = 0
-
-    await world.database.write(poor)
+async def test_a_row_that_nobody_can_pay_for_fails_whatever_runs(world):
     feeder = world.feeder()
-    feeder.kinds[BatchKind.FILE].prepare = partial(_priced, feeder.kinds[BatchKind.FILE])
-    await begin(world, rows=1)
+    await pays(world, 1000)
+    await chats(world, feeder, 500)
+    await begin(world, rows=2, body=priced(4000))
     await turn(feeder)
-    assert [row.error["code"] for row in await rows(world)] == ["insufficient_credits"]
+    assert [row.error["code"] for row in await rows(world)] == ["insufficient_credits"] * 2
     assert (await get(world)).state is BatchState.COMPLETED
 
 
-async def _priced(kind, feeder, batch):
-    def verb(session):
-        batches.add(session, batch.id, [NewRow(0, BODY | {"model": "mistral-small-24b-instruct-2501-awq"})])
-        batches.started(session, batch.id, now_ms())
+async def test_rows_wait_for_money_that_other_jobs_hold(world):
+    feeder = world.feeder()
+    await pays(world, 3000)
+    await chats(world, feeder, 3000)
+    await begin(world, rows=3, body=priced(3000))
+    await turn(feeder)
+    assert {row.state for row in await rows(world)} == {RowState.WAITING}
+    sizes = []
+    while left := await answer(world):
+        sizes.append(left)
+        await turn(feeder)
+    assert sizes == [1, 1, 1, 1], "the chat, and then one row after the other"
+    batch = await get(world)
+    assert (batch.state, batch.completed, batch.failed) == (BatchState.COMPLETED, 3, 0)
 
-    await feeder.database.write(verb)
+
+def priced(max_tokens):
+    """A request to a model whose prompt tokens cost 0.35, and the answer's 0.55, micro-dollars each."""
+    return BODY | {"model": "mistral-small-24b-instruct-2501-awq", "max_tokens": max_tokens}
+
+
+async def pays(world, micros):
+    await world.database.write(lambda session: setattr(session.get_one(Account, world.account), "credit_micros", micros))
+
+
+async def chats(world, feeder, max_tokens):
+    """Somebody with the account's key has a job open."""
+    caller = await world.database.read(partial(accounts.owner, account_id=world.account))
+    job = await feeder.intake.prepare(caller, priced(max_tokens), Door.JOB)
+    made = await admit(world.database, world.redis, caller, [job], lambda _: None)
+    await world.database.write(partial(jobs.submit, jobs=made))
 
 
 async def test_a_row_that_is_no_request_fails_with_its_reason(world):
