@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from sqlalchemy.orm import Session
 
 from infra import cancellation
-from infra.admission import admit
+from infra.admission import admit, give_back
 from infra.broker import Publisher, TaskName
 from infra.clock import now_ms
 from infra.database import Database
@@ -29,7 +29,7 @@ from infra.token_stream import TokenWriter
 from models import accounts, batches
 from models.accounts import Caller
 from models.batches import NewRow, Settled
-from models.errors import BudgetExceeded, InsufficientCredits, NotFound, RateLimited, TramError
+from models.errors import BudgetExceeded, InsufficientCredits, NotFound, TramError
 from models.handover import NewJob
 from models.placement import Tier
 from models.requests import Lineage
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 FEED_ROWS = 64
 """Rows that are read, and become jobs, at a time: one may hold four megabytes."""
+PREPARED_AT_ONCE = 8
+"""Of these: an image may take ten seconds to come."""
 WINDOW = 512
 """Rows of one batch that are jobs at once: more than a worker holds, so that the engine's policy has a choice, and few enough
 for Redis' queues to stay shallow."""
@@ -91,6 +93,8 @@ class Feeder:
     intake: Intake
     kinds: Mapping[BatchKind, Kind]
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _ahead: dict[str, int] = field(default_factory=dict)
+    """By batch, how many rows are read at a time: one after a limit was reached, lest what waits is prepared again and again."""
 
     async def round(self) -> None:
         """Each open batch goes on for as long as it moves, beside the others."""
@@ -160,52 +164,83 @@ class Feeder:
 
     async def _feed(self, kind: Kind, batch: Batch) -> int:
         running: int = await self.database.read(partial(batches.running, batch_id=batch.id))
-        room = min(WINDOW - running, FEED_ROWS)
+        ahead = self._ahead.get(batch.id, FEED_ROWS)
+        room = min(WINDOW - running, ahead)
         rows = await self.database.read(partial(batches.waiting, batch_id=batch.id, limit=room)) if room > 0 else ()
         if not rows:
             return 0
-        caller = await self.database.read(partial(accounts.owner, account_id=batch.account_id))
-        made, refused = await self._made(replace(caller, tag=batch.tag), kind, batch, rows)
+        owner = await self.database.read(partial(accounts.owner, account_id=batch.account_id))
+        caller = replace(owner, tag=batch.tag)
+        made, refused = await self._admitted(caller, await self._prepared(caller, kind, batch, rows))
+        self._ahead[batch.id] = min(2 * ahead, FEED_ROWS) if len(made) + len(refused) == len(rows) else 1
         if refused:
             await self.database.write(partial(batches.refuse, batch_id=batch.id, errors=refused))
-        fed = await self.database.write(partial(batches.feed, batch_id=batch.id, new=made))
-        for job in (job for number, job in made.items() if number in fed):
-            self.publisher.publish_soon(TaskName.GENERATE, job.queue, job.id)
-        return len(fed) + len(refused)
+        return len(refused) + await self._begun(caller, batch, made)
 
-    async def _made(
+    async def _prepared(
         self, caller: Caller, kind: Kind, batch: Batch, rows: Sequence[BatchRow]
-    ) -> tuple[dict[int, NewJob], dict[int, dict[str, Any]]]:
-        """The jobs that these rows become, as far as the account's limits let them, and what those that cannot say why."""
-        made: dict[int, NewJob] = {}
-        refused: dict[int, dict[str, Any]] = {}
-        requests = await kind.requests(self, batch, rows)
-        for row in rows:
-            try:
-                made[row.number] = await self._admitted(caller, kind, batch, row, requests.get(row.number))
-            except RateLimited:
-                break  # the next round asks again
-            except (InsufficientCredits, BudgetExceeded) as error:
-                if error.bound:
-                    break  # what is open, of whichever batch or chat, holds more than it will cost
-                refused[row.number] = error.as_json()
-            except TramError as error:
-                if error.retryable:
-                    break
-                refused[row.number] = error.as_json()
-        return made, refused
+    ) -> dict[int, NewJob | TramError]:
+        """The jobs that these rows would become, or what is wrong with them.
 
-    async def _admitted(
+        All before the first is admitted: images take seconds, and whoever is admitted has to be in the database soon
+        (`rate_limiter.TRUST_MS`), or its place is taken for free.
+        """
+        requests = await kind.requests(self, batch, rows)
+        places = asyncio.Semaphore(PREPARED_AT_ONCE)
+
+        async def one(row: BatchRow) -> NewJob | TramError:
+            try:
+                async with places:
+                    return await self._job(caller, kind, batch, row, requests.get(row.number))
+            except TramError as error:
+                return error
+
+        found = await asyncio.gather(*map(one, rows))
+        return {row.number: each for row, each in zip(rows, found, strict=True)}
+
+    async def _job(
         self, caller: Caller, kind: Kind, batch: Batch, row: BatchRow, request: Mapping[str, Any] | None
     ) -> NewJob:
         if request is None:
             raise NotFound("what this row was to ask is not there any more")
         lineage = Lineage(batch.id, row.source_job_id, row.conversation_id)
         body = {**request, "service_tier": Tier.FLEX.value}
-        job = await self.intake.prepare(caller, body, kind.door, lineage)
-        job = replace(job, deadline_ms=batch.expires_ms)
-        (job,) = await admit(self.database, self.redis, caller, [job], _untold)
+        return replace(await self.intake.prepare(caller, body, kind.door, lineage), deadline_ms=batch.expires_ms)
+
+    async def _admitted(
+        self, caller: Caller, prepared: Mapping[int, NewJob | TramError]
+    ) -> tuple[dict[int, NewJob], dict[int, dict[str, Any]]]:
+        """Jobs, as far as the account's limits let them begin, and what those that never can say why."""
+        made: dict[int, NewJob] = {}
+        refused: dict[int, dict[str, Any]] = {}
+        for number, found in prepared.items():
+            try:
+                made[number] = await self._admit(caller, found)
+            except (InsufficientCredits, BudgetExceeded) as error:
+                if error.bound:
+                    break  # what is open, of whichever batch or chat, holds more than it will cost
+                refused[number] = error.as_json()
+            except TramError as error:
+                if error.retryable:
+                    break  # the next round asks again
+                refused[number] = error.as_json()
+        return made, refused
+
+    async def _admit(self, caller: Caller, found: NewJob | TramError) -> NewJob:
+        if isinstance(found, TramError):
+            raise found
+        (job,) = await admit(self.database, self.redis, caller, [found], _untold)
         return job
+
+    async def _begun(self, caller: Caller, batch: Batch, made: Mapping[int, NewJob]) -> int:
+        """How many have become jobs; the others' rows were fed or dropped meanwhile."""
+        fed: set[int] = await self.database.write(partial(batches.feed, batch_id=batch.id, new=made))
+        for number, job in made.items():
+            if number in fed:
+                self.publisher.publish_soon(TaskName.GENERATE, job.queue, job.id)
+        if lost := [job for number, job in made.items() if number not in fed]:
+            await give_back(self.redis, caller, lost)
+        return len(fed)
 
     async def _close(self, kind: Kind, batch: Batch) -> bool:
         """Every row has ended."""
@@ -219,6 +254,7 @@ class Feeder:
         output = await kind.conclude(self, batch, state)
         verb = partial(batches.end, batch=batch, state=state, event=kind.event(state), now_ms=now_ms(), output=output)
         ended = await self.database.write(verb)
+        self._ahead.pop(batch.id, None)
         with suppress(*FAULTS):  # the delivery is due, with or without a nudge
             await self.redis.publish(NUDGE_CHANNEL, b"")
         return ended

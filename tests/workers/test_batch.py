@@ -17,7 +17,7 @@ from infra.images import Images
 from infra.intake import Intake
 from infra.outbound import Outbound
 from infra.rate_limiter import let_go
-from infra.redis import client
+from infra.redis import ACCOUNT, client
 from infra.token_stream import TokenWriter
 from models import accounts, batches, jobs, usage
 from models.batches import NewBatch, NewRow
@@ -218,10 +218,7 @@ async def test_a_batch_whose_time_is_over_ends_with_what_it_has(world, monkeypat
 
 
 async def test_a_limit_makes_rows_wait_and_fails_none(world):
-    def limit(session):
-        session.get_one(Account, world.account).parallel = 3
-
-    await world.database.write(limit)
+    await parallel(world, 3)
     feeder = world.feeder()
     await begin(world, rows=7)
     await turn(feeder)
@@ -231,6 +228,72 @@ async def test_a_limit_makes_rows_wait_and_fails_none(world):
         await turn(feeder)
     assert sizes == [3, 3, 1]
     assert (await get(world)).completed == 7
+
+
+async def test_no_row_is_admitted_before_all_are_prepared(world):
+    """Else the first ones' places are taken for those of jobs that were never made, and are given away again."""
+
+    class Slow:
+        """While it brings a row's images, so much time passes that whatever is held is doubted."""
+
+        async def prepare(self, *request):
+            job = await prompt.prepare(*request)
+            for admitted in await world.redis.zrange(f"{ACCOUNT}{world.account}:open", 0, -1):
+                await world.redis.zadd(f"{ACCOUNT}{world.account}:open", {admitted: 1})
+            return job
+
+    await parallel(world, 3)
+    feeder = world.feeder()
+    prompt, feeder.intake = feeder.intake, Slow()
+    await begin(world, rows=20)
+    await turn(feeder)
+    assert await answer(world) == 3
+
+
+async def test_a_place_is_given_back_that_another_feeder_s_job_has_no_need_of(world):
+    await parallel(world, 2)
+    first, second = world.feeder("a"), world.feeder("b")
+    await begin(world, rows=2)
+    prompt = first.intake
+
+    class Late:
+        """By the time it has prepared a row, the other feeder has fed it, and it has been answered."""
+
+        async def prepare(self, *request):
+            job = await prompt.prepare(*request)
+            if not await world.database.read(partial(batches.running, batch_id="batch_1")):
+                await second._go_on("batch_1")
+                await answer(world)
+            return job
+
+    first.intake = Late()
+    await turn(first)
+    assert await world.redis.zcard(f"{ACCOUNT}{world.account}:open") == 0
+
+
+async def test_of_rows_that_wait_for_a_limit_one_at_a_time_is_prepared(world):
+    await parallel(world, 2)
+    feeder = world.feeder()
+    await begin(world, rows=30)
+    await turn(feeder)
+    prompt, seen = feeder.intake, []
+
+    class Counting:
+        async def prepare(self, *request):
+            seen.append(request)
+            return await prompt.prepare(*request)
+
+    feeder.intake = Counting()
+    await turn(feeder)
+    assert len(seen) == 1
+    await parallel(world, None)
+    await turn(feeder)
+    assert (await get(world)).failed == 0
+    assert len(seen) == 1 + 28, "as many as it can take, once nothing stands in the way"
+
+
+async def parallel(world, most):
+    await world.database.write(lambda session: setattr(session.get_one(Account, world.account), "parallel", most))
 
 
 async def test_a_row_that_nobody_can_pay_for_fails_whatever_runs(world):
@@ -265,7 +328,9 @@ def priced(max_tokens):
 
 
 async def pays(world, micros):
-    await world.database.write(lambda session: setattr(session.get_one(Account, world.account), "credit_micros", micros))
+    await world.database.write(
+        lambda session: setattr(session.get_one(Account, world.account), "credit_micros", micros)
+    )
 
 
 async def chats(world, feeder, max_tokens):
