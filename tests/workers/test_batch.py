@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import select
 
+from infra import fleet
 from infra.admission import admit
 from infra.clock import now_ms
+from infra.fleet import Engine, Worker
 from infra.fleet_view import Fleet
 from infra.images import Images
 from infra.intake import Intake
@@ -21,6 +23,7 @@ from infra.redis import ACCOUNT, client
 from infra.token_stream import TokenWriter
 from models import accounts, batches, jobs, usage
 from models.batches import NewBatch, NewRow
+from models.cards.card import catalogue
 from models.handover import Ending
 from models.lifecycle import JobState
 from models.tables.access import Account
@@ -78,13 +81,13 @@ async def world(database, redis):
     stream, outbound = TokenWriter(redis), Outbound(())
     await stream.open()
     await outbound.open()
-    fleet = Fleet(redis)
+    view = Fleet(redis, patient=True)
     sent: list[str] = []
     publisher = SimpleNamespace(publish_soon=lambda task, queue, item: sent.append(item))
     account = await database.write(lambda session: accounts.create_account(session, "ada", 1))
 
     def feeder(name="f"):
-        intake = Intake(database, fleet, Images(outbound), ())
+        intake = Intake(database, view, Images(outbound), ())
         return Feeder(name, database, redis, stream, None, publisher, intake, {BatchKind.FILE: Numbers()})
 
     yield SimpleNamespace(database=database, redis=redis, account=account, sent=sent, feeder=feeder)
@@ -339,6 +342,35 @@ async def chats(world, feeder, max_tokens):
     job = await feeder.intake.prepare(caller, priced(max_tokens), Door.JOB)
     made = await admit(world.database, world.redis, caller, [job], lambda _: None)
     await world.database.write(partial(jobs.submit, jobs=made))
+
+
+@pytest.mark.parametrize("model", ["qwen-72b", None])
+async def test_rows_wait_until_workers_have_said_what_they_serve(world, model):
+    """Redis came up empty with this process, and the worker of the joined engine is still to come."""
+    feeder = world.feeder()
+    await begin(world, rows=3, body=BODY | {"model": model})
+    await turn(feeder)
+    assert {row.state for row in await rows(world)} == {RowState.WAITING}
+    await announced(world, "qwen-72b")
+    await turn(feeder)
+    made = await world.database.read(lambda session: session.scalars(select(Job.card)).all())
+    assert made == ["qwen-72b"] * 3
+
+
+async def test_rows_for_a_model_that_no_worker_speaks_of_fail(world):
+    feeder = world.feeder()
+    await announced(world, "qwen-72b")
+    await feeder.intake.fleet.refresh()
+    feeder.intake.fleet._early_until_s = 0.0  # workers have had their time
+    await begin(world, rows=3, body=BODY | {"model": "qwen-27b"})
+    await turn(feeder)
+    assert [row.error["code"] for row in await rows(world)] == ["model_not_found"] * 3
+
+
+async def announced(world, card_id):
+    card = catalogue()["tram-demo"].model_copy(update={"id": card_id, "aliases": ()})
+    facts = {"host": "here", "pid": 1, "capacity": 8, "version": "0", "since": 1.0}
+    await fleet.announce(world.redis, Worker(name="w", card=card_id, engine=Engine(joined=True), **facts), card)
 
 
 async def test_a_row_that_is_no_request_fails_with_its_reason(world):
