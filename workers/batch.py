@@ -26,8 +26,9 @@ from infra.intake import Intake
 from infra.objects import ObjectStore
 from infra.redis import FAULTS, NUDGE_CHANNEL
 from infra.token_stream import TokenWriter
-from models import accounts, batches
+from models import accounts, batch_turns, batches
 from models.accounts import Caller
+from models.batch_turns import Turns
 from models.batches import NewRow, Settled
 from models.errors import BudgetExceeded, InsufficientCredits, NotFound, TramError
 from models.handover import NewJob
@@ -42,9 +43,6 @@ FEED_ROWS = 64
 """Rows that are read, and become jobs, at a time: one may hold four megabytes."""
 PREPARED_AT_ONCE = 8
 """Of these: an image may take ten seconds to come."""
-WINDOW = 512
-"""Rows of one batch that are jobs at once: more than a worker holds, so that the engine's policy has a choice, and few enough
-for Redis' queues to stay shallow."""
 _STOPPED = {BatchState.CANCELLING: "batch_cancelled", BatchState.IN_PROGRESS: "batch_expired"}
 _WORDS = {
     "batch_cancelled": "the batch was cancelled before this row ran",
@@ -92,16 +90,19 @@ class Feeder:
     publisher: Publisher
     intake: Intake
     kinds: Mapping[BatchKind, Kind]
+    _turns: Turns = field(default_factory=Turns)
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _ahead: dict[str, int] = field(default_factory=dict)
     """By batch, how many rows are read at a time: one after a limit was reached, lest what waits is prepared again and again."""
 
     async def round(self) -> None:
-        """Each open batch goes on for as long as it moves, beside the others."""
-        for batch_id in await self.database.write(partial(batches.take, holder=self.name, now_ms=now_ms())):
-            if batch_id not in self._busy:
-                task = self._busy[batch_id] = asyncio.create_task(self._go_on(batch_id))
-                task.add_done_callback(partial(self._busy.pop, batch_id))
+        """Those open batches whose turn it is go on for as long as they move, beside each other."""
+        taken = await self.database.write(partial(batch_turns.take, holder=self.name, now_ms=now_ms()))
+        self._turns.hold(taken)
+        self._ahead = {batch_id: ahead for batch_id, ahead in self._ahead.items() if batch_id in taken}
+        for batch_id in self._turns.next(self._busy):
+            task = self._busy[batch_id] = asyncio.create_task(self._go_on(batch_id))
+            task.add_done_callback(partial(self._busy.pop, batch_id))
 
     async def close(self) -> None:
         """What is under way is given up; whoever holds the batch next does it again."""
@@ -165,7 +166,7 @@ class Feeder:
     async def _feed(self, kind: Kind, batch: Batch) -> int:
         running: int = await self.database.read(partial(batches.running, batch_id=batch.id))
         ahead = self._ahead.get(batch.id, FEED_ROWS)
-        room = min(WINDOW - running, ahead)
+        room = min(self._turns.share(batch.account_id) - running, ahead)
         rows = await self.database.read(partial(batches.waiting, batch_id=batch.id, limit=room)) if room > 0 else ()
         if not rows:
             return 0
@@ -254,7 +255,6 @@ class Feeder:
         output = await kind.conclude(self, batch, state)
         verb = partial(batches.end, batch=batch, state=state, event=kind.event(state), now_ms=now_ms(), output=output)
         ended = await self.database.write(verb)
-        self._ahead.pop(batch.id, None)
         with suppress(*FAULTS):  # the delivery is due, with or without a nudge
             await self.redis.publish(NUDGE_CHANNEL, b"")
         return ended

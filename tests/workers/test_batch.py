@@ -21,7 +21,7 @@ from infra.outbound import Outbound
 from infra.rate_limiter import let_go
 from infra.redis import ACCOUNT, client
 from infra.token_stream import TokenWriter
-from models import accounts, batches, jobs, usage
+from models import accounts, batch_turns, batches, jobs, usage
 from models.batches import NewBatch, NewRow
 from models.cards.card import catalogue
 from models.handover import Ending
@@ -30,7 +30,6 @@ from models.tables.access import Account
 from models.tables.batches import Batch, BatchKind, BatchRow, BatchState, RowState
 from models.tables.jobs import Door, Job
 from models.tables.webhooks import Delivery
-from workers import batch as feeding
 from workers.batch import Effect, Feeder
 
 BODY = {"model": "tram-demo", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
@@ -136,7 +135,7 @@ async def answer(world, *, state=JobState.COMPLETED, limit=10_000):
 
 
 async def test_rows_become_jobs_window_by_window_and_each_is_counted_once(world, monkeypatch):
-    monkeypatch.setattr(feeding, "WINDOW", 4)
+    monkeypatch.setattr(batch_turns, "WINDOW", 4)
     feeder = world.feeder()
     await begin(world, rows=10, bad=True, hook=HOOK)
     await turn(feeder)
@@ -171,7 +170,7 @@ async def test_what_an_answer_leads_to_is_part_of_the_batch(world):
 async def test_two_feeders_at_once_make_each_job_once(world):
     await begin(world, rows=50)
     first, second = world.feeder("a"), world.feeder("b")
-    await first.database.write(lambda session: batches.take(session, "a", now_ms()))
+    await first.database.write(lambda session: batch_turns.take(session, "a", now_ms()))
     for feeder in (first, second):  # whose leases say that both hold it
         feeder._busy["batch_1"] = asyncio.create_task(feeder._go_on("batch_1"))
     await asyncio.gather(first._busy["batch_1"], second._busy["batch_1"])
@@ -186,15 +185,40 @@ async def test_two_feeders_at_once_make_each_job_once(world):
 
 async def test_a_lease_keeps_another_feeder_away_until_it_is_silent(world):
     await begin(world, rows=1)
-    take = partial(batches.take, now_ms=1_000_000)
-    assert await world.database.write(partial(take, holder="a")) == ["batch_1"]
-    assert await world.database.write(partial(take, holder="b")) == []
-    later = 1_000_000 + batches.LEASE_MS + 1
-    assert await world.database.write(partial(batches.take, holder="b", now_ms=later)) == ["batch_1"]
+    take, mine = partial(batch_turns.take, now_ms=1_000_000), {"batch_1": world.account}
+    assert await world.database.write(partial(take, holder="a")) == mine
+    assert await world.database.write(partial(take, holder="b")) == {}
+    later = 1_000_000 + batch_turns.LEASE_MS + 1
+    assert await world.database.write(partial(batch_turns.take, holder="b", now_ms=later)) == mine
+
+
+async def test_many_batches_of_one_account_leave_others_their_turn(world, monkeypatch):
+    monkeypatch.setattr(batch_turns, "AT_ONCE", 2)
+    for number in range(6):
+        await begin(world, f"batch_{number}", rows=1)
+    bob = await world.database.write(lambda session: accounts.create_account(session, "bob", 2))
+    new = NewBatch("batch_9", bob, BatchKind.FILE, {"rows": 1}, now_ms())
+    await world.database.write(partial(batches.begin, batch=new))
+    feeder, begun = world.feeder(), []
+    for _ in range(3):
+        await turn(feeder)
+        found = await world.database.read(lambda session: session.scalars(select(Batch).order_by(Batch.id)).all())
+        begun.append([batch.id[-1] for batch in found if batch.state is BatchState.IN_PROGRESS])
+    assert begun == [["0", "1", "9"], ["0", "1", "2", "3", "9"], ["0", "1", "2", "3", "4", "5", "9"]]
+
+
+@pytest.mark.parametrize(("how_many", "jobs_open"), [(1, 8), (2, 8), (4, 12)])
+async def test_batches_of_one_account_share_its_window_and_each_has_some(world, monkeypatch, how_many, jobs_open):
+    monkeypatch.setattr(batch_turns, "WINDOW", 8)
+    monkeypatch.setattr(batch_turns, "LEAST", 3)
+    for number in range(how_many):
+        await begin(world, f"batch_{number}", rows=20)
+    await turn(world.feeder())
+    assert await answer(world) == jobs_open
 
 
 async def test_a_cancelled_batch_stops_its_jobs_and_drops_what_waits(world, monkeypatch):
-    monkeypatch.setattr(feeding, "WINDOW", 2)
+    monkeypatch.setattr(batch_turns, "WINDOW", 2)
     feeder = world.feeder()
     await begin(world, rows=5, hook=HOOK)
     await turn(feeder)
@@ -209,7 +233,7 @@ async def test_a_cancelled_batch_stops_its_jobs_and_drops_what_waits(world, monk
 
 
 async def test_a_batch_whose_time_is_over_ends_with_what_it_has(world, monkeypatch):
-    monkeypatch.setattr(feeding, "WINDOW", 2)
+    monkeypatch.setattr(batch_turns, "WINDOW", 2)
     feeder = world.feeder()
     await begin(world, rows=4, expires_ms=now_ms() + 60_000)
     await turn(feeder)
