@@ -175,10 +175,12 @@ def cancel(session: Session, account_id: str, batch_id: str, kind: BatchKind, no
 
 
 def expire(session: Session, batch_id: str, now_ms: int) -> bool:
-    """Whether its time is over while rows are left."""
+    """Whether its time is over while rows are left; then that is noted, once."""
+    if idle(session, batch_id):
+        return False
     due = (Batch.id == batch_id, Batch.state == BatchState.IN_PROGRESS, Batch.expires_ms <= now_ms)
-    step = update(Batch).where(*due, Batch.expired_ms.is_(None)).values(expired_ms=now_ms).returning(Batch.id)
-    return session.scalar(step) is not None
+    step = update(Batch).where(*due).values(expired_ms=func.coalesce(Batch.expired_ms, now_ms))
+    return session.scalar(step.returning(Batch.id)) is not None
 
 
 def drop(session: Session, batch_id: str, error: dict[str, Any]) -> int:

@@ -123,6 +123,8 @@ class Feeder:
     async def _advance(self, batch_id: str) -> bool:
         batch = await self.database.read(partial(_get, batch_id=batch_id))
         kind = self.kinds[batch.kind]
+        if batch.state in batches.ENDED:
+            return False
         if batch.state is BatchState.VALIDATING:
             await kind.prepare(self, batch)
             after = await self.database.read(partial(_get, batch_id=batch_id))
@@ -130,6 +132,8 @@ class Feeder:
         if batch.state is BatchState.FINALIZING:
             return await self._end(kind, batch)
         settled = await self._settle(kind, batch)
+        if settled == batches.SETTLE_MOST:
+            return True  # more may have been answered in time
         stopped = await self._stop(batch)
         fed = 0 if stopped else await self._feed(kind, batch)
         if not fed and await self.database.read(partial(batches.idle, batch_id=batch_id)):
@@ -146,11 +150,8 @@ class Feeder:
 
     async def _stop(self, batch: Batch) -> bool:
         """Whether nothing more of it may run; then rows that wait are dropped, and jobs of a cancelled one stopped."""
-        expired = batch.expires_ms is not None and batch.expires_ms <= now_ms()
-        if batch.state is not BatchState.CANCELLING and not expired:
+        if batch.state is not BatchState.CANCELLING and not await self._expired(batch):
             return False
-        if expired:
-            await self.database.write(partial(batches.expire, batch_id=batch.id, now_ms=now_ms()))
         if batch.started_ms is None:
             await self.database.write(partial(batches.clear, batch_id=batch.id))
         code = _STOPPED[batch.state]
@@ -162,6 +163,11 @@ class Feeder:
             for moved in await self.database.write(stop):
                 await cancellation.tell(self.redis, self.stream, moved)
         return True
+
+    async def _expired(self, batch: Batch) -> bool:
+        if batch.expires_ms is None or batch.expires_ms > now_ms():
+            return False
+        return await self.database.write(partial(batches.expire, batch_id=batch.id, now_ms=now_ms()))
 
     async def _feed(self, kind: Kind, batch: Batch) -> int:
         running: int = await self.database.read(partial(batches.running, batch_id=batch.id))

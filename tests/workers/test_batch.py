@@ -232,7 +232,7 @@ async def test_a_cancelled_batch_stops_its_jobs_and_drops_what_waits(world, monk
     assert await world.database.write(partial(cancel, now_ms=now_ms())) is BatchState.CANCELLED, "and stays so"
 
 
-async def test_a_batch_whose_time_is_over_ends_with_what_it_has(world, monkeypatch):
+async def test_a_batch_whose_time_is_over_ends_with_what_it_has(world, monkeypatch, caplog):
     monkeypatch.setattr(batch_turns, "WINDOW", 2)
     feeder = world.feeder()
     await begin(world, rows=4, expires_ms=now_ms() + 60_000)
@@ -242,6 +242,35 @@ async def test_a_batch_whose_time_is_over_ends_with_what_it_has(world, monkeypat
     await turn(feeder)
     batch = await get(world)
     assert (batch.state, batch.completed, batch.failed) == (BatchState.EXPIRED, 2, 2)
+    assert "could not be moved" not in caplog.text, "and is left alone from then on"
+
+
+async def test_one_whose_rows_were_all_answered_in_time_is_complete_whenever_it_is_looked_at(world, monkeypatch):
+    monkeypatch.setattr(batches, "SETTLE_MOST", 2)
+    feeder = world.feeder()
+    await begin(world, rows=5, expires_ms=now_ms() + 60_000)
+    await turn(feeder)
+    await answer(world)
+    await world.database.write(lambda session: setattr(session.get_one(Batch, "batch_1"), "expires_ms", now_ms()))
+    await turn(feeder)
+    batch = await get(world)
+    assert (batch.state, batch.completed, batch.expired_ms) == (BatchState.COMPLETED, 5, None)
+
+
+async def test_one_that_has_expired_waits_for_what_runs_and_stays_expired(world):
+    feeder = world.feeder()
+    await begin(world, rows=2, expires_ms=now_ms() + 60_000)
+    await turn(feeder)
+    await world.database.write(lambda session: setattr(session.get_one(Batch, "batch_1"), "expires_ms", now_ms()))
+    await turn(feeder)
+    noted = (await get(world)).expired_ms
+    assert noted is not None
+    await turn(feeder)
+    assert (await get(world)).state is BatchState.IN_PROGRESS
+    await answer(world)
+    await turn(feeder)
+    batch = await get(world)
+    assert (batch.state, batch.completed, batch.expired_ms) == (BatchState.EXPIRED, 2, noted)
 
 
 async def test_a_limit_makes_rows_wait_and_fails_none(world):
