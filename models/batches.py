@@ -174,6 +174,13 @@ def cancel(session: Session, account_id: str, batch_id: str, kind: BatchKind, no
     return batch.state
 
 
+def cancel_all(session: Session, account_id: str, now_ms: int) -> None:
+    """Wishes every batch of an account ended, of whichever kind."""
+    open_states = [state for state, after in TRANSITIONS.items() if BatchState.CANCELLING in after]
+    step = update(Batch).where(Batch.account_id == account_id, Batch.state.in_(open_states))
+    session.execute(step.values(state=BatchState.CANCELLING, cancelling_ms=now_ms))
+
+
 def expire(session: Session, batch_id: str, now_ms: int) -> bool:
     """Whether its time is over while rows are left; then that is noted, once."""
     if idle(session, batch_id):
