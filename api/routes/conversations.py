@@ -64,9 +64,8 @@ async def retrieve_conversation(request: Request, conversation_id: str) -> Respo
     state, caller = state_of(request), await caller_of(request)
     query = partial(_told, account_id=caller.account_id, conversation_id=conversation_id)
     conversation, told = await state.database.read(query)
-    return await asyncio.to_thread(
-        lambda: json_response(whole_view(conversation, told))
-    )  # thousands of branches: 0.4 s
+    # Thousands of branches take 0.4 s, for which others would wait.
+    return await asyncio.to_thread(lambda: json_response(whole_view(conversation, told)))
 
 
 @router.post("/{conversation_id}", summary="Change a conversation's title or metadata")
