@@ -9,6 +9,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from typing import Any, BinaryIO, Protocol
@@ -18,7 +19,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from api.deps import State
 from infra.clock import now_ms
-from infra.parquet import ParquetSheet, rows_in
+from infra.parquet import ParquetSheet
+from infra.parquet_rows import rows_in
 from infra.record_files import records_in
 from models.accounts import Caller
 from models.errors import InvalidRequest, TooLarge
@@ -123,13 +125,14 @@ async def _put_aside(request: Request, file: BinaryIO) -> None:
 
 def _read(file: BinaryIO, form: Format, most_bytes: int) -> Iterator[Parsed]:
     file.seek(0)
-    rows = rows_in(file) if form == "parquet" else records_in(file, most_bytes)
-    for number, row in rows:
-        where = f"{'row' if form == 'parquet' else 'line'} {number}"
-        try:
-            yield parsed(bodies.parsed(row))
-        except InvalidRequest as error:
-            raise type(error)(f"{where}: {error.message}", param=where, code=error.own_code) from None
+    cut, unit = (rows_in, "row") if form == "parquet" else (records_in, "line")
+    with closing(cut(file, most_bytes)) as rows:  # a process may be behind it
+        for number, row in rows:
+            where = f"{unit} {number}"
+            try:
+                yield parsed(bodies.parsed(row))
+            except InvalidRequest as error:
+                raise type(error)(f"{where}: {error.message}", param=where, code=error.own_code) from None
 
 
 def _look_through(reading: Callable[[], Iterator[Parsed]]) -> None:
