@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from api.deps import State
 from infra.clock import now_ms
+from infra.images import ALL_MOST_BYTES
 from infra.parquet import ParquetSheet
 from infra.parquet_rows import rows_in
 from infra.record_files import records_in
@@ -36,6 +37,11 @@ FILE_MOST_BYTES = 512 << 20
 _MESSAGES_AT_ONCE = 200
 """In one transaction, which others wait for: some tens of milliseconds."""
 _RECORDS_AT_ONCE = 20
+_BYTES_AT_ONCE = 4 << 20
+_PICTURES_BYTES = 2 * ALL_MOST_BYTES
+"""What a record may have beyond a request's body: pictures that were fetched for it, in base64, and what was answered."""
+_Sized = tuple[int, Parsed]
+"""A record, and how many bytes it was read from."""
 
 
 class Sheet(Protocol):
@@ -98,7 +104,7 @@ async def imported(state: State, caller: Caller, request: Request, form: Format,
     brought = Brought()
     with tempfile.TemporaryFile() as file:
         await _put_aside(request, file)
-        reading = partial(_read, file, form, state.settings.max_body_bytes)
+        reading = partial(_read, file, form, state.settings.max_body_bytes + _PICTURES_BYTES)
         await asyncio.to_thread(_look_through, reading)
         portions = _portions(reading())
         while portion := await asyncio.to_thread(next, portions, None):
@@ -123,32 +129,33 @@ async def _put_aside(request: Request, file: BinaryIO) -> None:
         raise InvalidRequest("the body broke off", param="body") from None
 
 
-def _read(file: BinaryIO, form: Format, most_bytes: int) -> Iterator[Parsed]:
+def _read(file: BinaryIO, form: Format, most_bytes: int) -> Iterator[_Sized]:
     file.seek(0)
     cut, unit = (rows_in, "row") if form == "parquet" else (records_in, "line")
     with closing(cut(file, most_bytes)) as rows:  # a process may be behind it
         for number, row in rows:
             where = f"{unit} {number}"
             try:
-                yield parsed(bodies.parsed(row))
+                yield len(row), parsed(bodies.parsed(row))
             except InvalidRequest as error:
                 raise type(error)(f"{where}: {error.message}", param=where, code=error.own_code) from None
 
 
-def _look_through(reading: Callable[[], Iterator[Parsed]]) -> None:
+def _look_through(reading: Callable[[], Iterator[_Sized]]) -> None:
     if sum(1 for _ in reading()) == 0:
         raise InvalidRequest("there is no record in the file", param="body")
 
 
-def _portions(rows: Iterator[Parsed]) -> Iterator[list[Parsed]]:
+def _portions(rows: Iterator[_Sized]) -> Iterator[list[Parsed]]:
     portion: list[Parsed] = []
-    messages = 0
-    for row in rows:
+    messages = held_bytes = 0
+    for size, row in rows:
         portion.append(row)
         messages += len(row.messages)
-        if messages >= _MESSAGES_AT_ONCE or len(portion) == _RECORDS_AT_ONCE:
+        held_bytes += size
+        if messages >= _MESSAGES_AT_ONCE or len(portion) == _RECORDS_AT_ONCE or held_bytes >= _BYTES_AT_ONCE:
             yield portion
-            portion, messages = [], 0
+            portion, messages, held_bytes = [], 0, 0
     if portion:
         yield portion
 

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import time
+from base64 import b64encode
 from pathlib import Path
 from uuid import uuid4
 
@@ -236,6 +238,20 @@ def test_out_deleted_and_in_again_is_the_same_to_the_byte(tram: Stack, talk: tup
     again = tram.replayed(source_conversation_id=name)
     assert again["status"] == "completed"
     assert again["verdicts"]["identical"] >= 1, "where two choices said the same, one came back"
+
+
+@pytest.mark.parametrize("form", ["openai", "parquet"])
+def test_a_record_with_pictures_may_be_larger_than_a_request(tram: Stack, form: str):
+    word = uuid4().hex
+    picture = "data:image/png;base64," + b64encode(b"\x89PNG\r\n\x1a\n" + os.urandom(5 << 20)).decode()
+    parts = [{"type": "text", "text": word}, {"type": "image_url", "image_url": {"url": picture}}]
+    record = {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": "A dot."}]}
+    assert brought(tram, json.dumps(record).encode())["turns"] == 1
+    until(lambda: len(found(tram, text=word)) == 1, 30)
+    (name,) = found(tram, text=word)
+    file = exported(tram, text=word, format=form)
+    tram.http.delete(f"{LIST}/{name}").raise_for_status()
+    assert brought(tram, file, format=form)["turns"] == 1
 
 
 def test_sharegpt_is_an_array_that_can_be_read_and_brought(tram: Stack, talk: tuple[str, str]):
