@@ -254,6 +254,11 @@ def test_a_record_with_pictures_may_be_larger_than_a_request(tram: Stack, form: 
     assert brought(tram, file, format=form)["turns"] == 1
 
 
+def test_a_model_without_a_name_is_refused(tram: Stack):
+    record = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
+    assert tram.http.post(IMPORT, params={"model": ""}, content=record).status_code == 400
+
+
 def test_sharegpt_is_an_array_that_can_be_read_and_brought(tram: Stack, talk: tuple[str, str]):
     name, word = talk
     file = exported(tram, text=word, format="sharegpt")
