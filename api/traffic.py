@@ -32,6 +32,7 @@ class Target:
     url: str
     """With or without `/v1`."""
     key: str
+    """Empty: none is sent."""
     model: str | None = None
     """In place of the recorded ones."""
     speed: float = 1.0
@@ -80,7 +81,8 @@ async def send_again(
     """`sent` is called whenever a request has ended."""
     report, loop = Report(), asyncio.get_running_loop()
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=_CONNECT_S)
-    headers = {"Authorization": f"Bearer {target.key}", "X-Aig-Tag": TAG, "Content-Type": "application/json"}
+    headers = {"X-Aig-Tag": TAG, "Content-Type": "application/json"}
+    headers |= {"Authorization": f"Bearer {target.key}"} if target.key else {}
     start_s = loop.time()
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S)
     async with aiohttp.ClientSession(
@@ -157,8 +159,9 @@ async def _measured(sending: _Sending, request: Recorded) -> None:
 
 
 def body_of(request: Recorded, model: str | None) -> dict[str, Any]:
-    """The recorded request, as a stream."""
-    return request_again(request.parameters, request.messages, model or request.model, {}) | {"stream": True}
+    """The recorded request, as a stream; not to be stored, since one key sends what several accounts have said."""
+    again = request_again(request.parameters, request.messages, model or request.model, {})
+    return again | {"stream": True, "store": False}
 
 
 def _says(chunk: dict[str, Any]) -> bool:

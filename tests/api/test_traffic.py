@@ -12,6 +12,7 @@ from infra.ports import free_port
 from models.lifecycle import JobState
 from models.traffic import Recorded
 from tests.fakes.engine import FakeEngine
+from tests.fakes.receiver import Receiver, Reply
 
 NOW = 1_800_000_000_000
 
@@ -44,9 +45,15 @@ async def test_requests_are_sent_as_they_were_and_counted():
     assert first["messages"] == [{"role": "user", "content": "!tokens=3"}]
 
 
-def test_what_the_request_wanted_streamed_or_not_it_is_a_stream_now():
+def test_what_the_request_wanted_it_is_a_stream_now_that_is_not_stored():
     body = body_of(recorded("a", stream=False, stream_options={"include_usage": True}, temperature=0), "other")
-    assert body == {"model": "other", "messages": recorded("a").messages, "temperature": 0, "stream": True}
+    assert body == {
+        "model": "other",
+        "messages": recorded("a").messages,
+        "temperature": 0,
+        "stream": True,
+        "store": False,
+    }
 
 
 async def test_they_are_as_far_apart_as_they_came_or_closer():
@@ -75,6 +82,13 @@ async def test_failures_are_counted_by_what_they_were():
     assert len(report.latency_ms) == 1
     assert report.failures.total() == 3
     assert {"HTTP 503", "503"} <= set(report.failures)
+
+
+@pytest.mark.parametrize(("key", "told"), [("sk-key", "Bearer sk-key"), ("", None)])
+async def test_a_target_is_told_a_key_where_there_is_one(key, told):
+    async with Receiver() as stranger:
+        await send_again(each([recorded("a")]), Target(stranger.url, key))
+        assert (await stranger.next()).headers.get("authorization") == told
 
 
 async def test_a_target_that_is_not_there_fails_each():
