@@ -147,8 +147,8 @@ async def _measured(sending: _Sending, request: Recorded) -> None:
             if not data or data == _DONE:
                 continue
             chunk = orjson.loads(data)
-            if "error" in chunk:
-                report.failures[str((chunk["error"] or {}).get("code") or "error event")] += 1
+            if fault := _fault(chunk):
+                report.failures[fault] += 1
                 return
             report.chunks += 1
             if first_s is None and _says(chunk):
@@ -162,6 +162,18 @@ def body_of(request: Recorded, model: str | None) -> dict[str, Any]:
     """The recorded request, as a stream; not to be stored, since one key sends what several accounts have said."""
     again = request_again(request.parameters, request.messages, model or request.model, {})
     return again | {"stream": True, "store": False}
+
+
+def _fault(chunk: Any) -> str | None:
+    """What the answer failed with, where this is no part of one."""
+    if not isinstance(chunk, dict):
+        return "odd event"
+    if "error" in chunk:
+        error = chunk["error"]
+        return str((error.get("code") if isinstance(error, dict) else None) or "error event")
+    choices = chunk.get("choices") or []
+    sound = isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices)
+    return None if sound and all(isinstance(choice.get("delta") or {}, dict) for choice in choices) else "odd event"
 
 
 def _says(chunk: dict[str, Any]) -> bool:

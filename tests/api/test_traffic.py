@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -82,6 +83,27 @@ async def test_failures_are_counted_by_what_they_were():
     assert len(report.latency_ms) == 1
     assert report.failures.total() == 3
     assert {"HTTP 503", "503"} <= set(report.failures)
+
+
+ODD = {
+    b'{"error": "overloaded"}': "error event",
+    b'{"error": null}': "error event",
+    b'{"error": {"code": 7}}': "7",
+    b"null": "odd event",
+    b"[1]": "odd event",
+    b'{"choices": [null]}': "odd event",
+    b'{"choices": 1}': "odd event",
+    b'{"choices": [{"delta": "a"}]}': "odd event",
+    b"{": "JSONDecodeError",
+}
+
+
+async def test_what_is_no_chunk_is_that_requests_failure():
+    async with Receiver() as stranger:
+        stranger.script(*(Reply(200, b"data: " + event + b"\n\n") for event in ODD))
+        requests = [recorded("a", number) for number in range(len(ODD))]
+        report = await send_again(each(requests), Target(stranger.url.removesuffix("/hook"), "sk", at_once=1))
+    assert (report.sent, report.failures) == (len(ODD), Counter(ODD.values()))
 
 
 @pytest.mark.parametrize(("key", "told"), [("sk-key", "Bearer sk-key"), ("", None)])
