@@ -114,6 +114,11 @@ class Upkeep:
         if gone:
             await self.database.write(partial(files.forget, names=[name for name, _ in gone]))
 
+    async def scrub(self) -> None:
+        """What was deleted leaves the database's log, also where somebody was reading at that moment; nobody is made to wait."""
+        if not await self.database.scrub(patience_ms=0):
+            log.info("the database's log is being read; what was deleted stays in it until the next round")
+
     async def fold(self) -> None:
         """Usage is added up, so that sums are read from few rows."""
         while await self.database.write(usage.fold) == usage.FOLD_MOST:
@@ -172,6 +177,7 @@ SWEEPS: tuple[tuple[Sweep, float], ...] = (
     (Upkeep.feed, 0.5),
     (Upkeep.forget, 10.0),
     (Upkeep.sweep_files, 2.0),
+    (Upkeep.scrub, 10.0),
     (Upkeep.fold, 10.0),
     (Upkeep.mark, 2.0),
     (Upkeep.show, 5.0),

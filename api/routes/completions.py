@@ -94,6 +94,7 @@ async def delete_completion(request: Request, name: str) -> Response:
         raise Conflict("it is still being made; cancel it first", code="still_running")
     for key in await state.database.write(partial(delete_job, job_id=job.id, now_ms=now_ms())):
         await state.objects.delete(key)
+    await state.database.scrub()
     return json_response({"id": completion_of(job.id), "object": "chat.completion.deleted", "deleted": True})
 
 

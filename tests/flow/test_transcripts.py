@@ -175,6 +175,15 @@ def test_deleted_means_gone(tram: Stack, column: str, request: pytest.FixtureReq
     assert tram.http.delete(f"{LIST}/{name}").status_code == 404
 
 
+def test_a_completion_that_was_deleted_alone_is_gone_too(tram: Stack, column: str, request: pytest.FixtureRequest):
+    secret = f"secret{uuid4().hex}"
+    job, _ = ask(tram, [{"role": "system", "content": secret}, *said("!tokens=3")])
+    until(lambda: found(tram, text=secret) != [], 30)
+    assert secret in database(tram, column, request)
+    tram.http.delete(f"/v1/chat/completions/{job.replace('job_', 'chatcmpl-')}").raise_for_status()
+    until(lambda: secret not in database(tram, column, request), 30)
+
+
 def database(tram: Stack, column: str, request: pytest.FixtureRequest) -> str:
     """Of SQLite all bytes of its files; of Postgres, whose files keep a row's bytes until they are used again, what can be read."""
     if column == "embedded":
