@@ -206,10 +206,12 @@ def objects(tram: Stack, column: str, request: pytest.FixtureRequest) -> list[st
     return [str(path) for path in Path(folder).rglob("*") if path.is_file()]
 
 
-def test_a_conversation_that_a_running_job_names_is_not_deleted(tram: Stack):
-    job, _ = ask(tram, opening())
+@pytest.mark.parametrize("named", [True, False])
+def test_a_conversation_that_a_running_job_goes_on_with_is_not_deleted(tram: Stack, named: bool):
+    job, messages = ask(tram, opening())
     name = home(tram, job)
-    held = tram.submit("!hang", conversation_id=name)
+    how = {"messages": said("!hang"), "conversation_id": name} if named else {"messages": [*messages, *said("!hang")]}
+    held = tram.http.post("/v1/jobs", json=how).raise_for_status().json()["id"]
     assert tram.http.delete(f"{LIST}/{name}").status_code == 409
     tram.http.delete(f"/v1/jobs/{held}").raise_for_status()
     tram.ended(held)
