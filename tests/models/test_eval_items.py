@@ -5,6 +5,7 @@ import pytest
 from models import batches, eval_items, evals
 from models.batches import NewBatch, NewRow
 from models.datasets import Item
+from models.deletions import Doomed
 from models.errors import Conflict, NotFound
 from models.eval_items import Graded
 from models.evals import NewEval, NewRun
@@ -178,7 +179,7 @@ def test_what_still_runs_is_not_deleted_and_what_has_ended_is(session, account, 
     with pytest.raises(Conflict):
         evals.delete_eval(session, made)
     ended(session, run)
-    assert evals.jobs_left(session, [run.id], 5) == [new.id]
+    assert evals.jobs_left(session, [run.id], 5) == [Doomed(new.id, None)]
     evals.delete_runs(session, [run.id], NOW)
     assert session.get(Batch, run.id, populate_existing=True) is None
     assert evals.find_run(session, account, made, NAME) is None
