@@ -29,6 +29,7 @@ from infra.intake import Intake
 from infra.objects import ObjectStore
 from infra.outbound import Outbound
 from infra.rate_limiter import let_go
+from infra.results import clear
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
 from infra.token_stream import TokenWriter
@@ -101,9 +102,9 @@ class Upkeep:
         await self.database.write(partial(outbox.reassured, ids=[move.id for move in doubtful], now_ms=now_ms()))
 
     async def forget(self) -> None:
-        """Answers that were not to be stored go, and so do idempotency keys after their day."""
-        for key in await self.database.write(partial(jobs.forget, now_ms=now_ms())):
-            await self.objects.delete(key)
+        """Answers that were not to be stored go, those that were deleted to the end, and idempotency keys after their day."""
+        if doomed := await self.database.write(partial(jobs.forget, now_ms=now_ms())):
+            await clear(self.database, self.objects, doomed)
         await self.database.write(partial(idempotency.forget, now_ms=now_ms()))
 
     async def sweep_files(self) -> None:
