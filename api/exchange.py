@@ -34,6 +34,8 @@ from models.wire.exported import sharegpt_record
 from models.wire.imported import Format, Parsed, parsed
 
 FILE_MOST_BYTES = 512 << 20
+_UNPACKED = 20
+"""How much longer than the file its records may be, beyond what a file may have: a Parquet file of a kilobyte can say the same for days."""
 _MESSAGES_AT_ONCE = 200
 """In one transaction, which others wait for: some tens of milliseconds."""
 _RECORDS_AT_ONCE = 20
@@ -103,9 +105,9 @@ async def imported(state: State, caller: Caller, request: Request, form: Format,
     model = (await state.intake.fleet.card(model)).id if model is None else model
     brought = Brought()
     with tempfile.TemporaryFile() as file:
-        await _put_aside(request, file)
+        size = await _put_aside(request, file)
         reading = partial(_read, file, form, state.settings.max_body_bytes + _PICTURES_BYTES)
-        await asyncio.to_thread(_look_through, reading)
+        await asyncio.to_thread(_look_through, reading, max(FILE_MOST_BYTES, _UNPACKED * size))
         portions = _portions(reading())
         while portion := await asyncio.to_thread(next, portions, None):
             began = time.monotonic()
@@ -117,7 +119,7 @@ async def imported(state: State, caller: Caller, request: Request, form: Format,
     return {"object": "conversation.import", **asdict(brought)}
 
 
-async def _put_aside(request: Request, file: BinaryIO) -> None:
+async def _put_aside(request: Request, file: BinaryIO) -> int:
     size = 0
     try:
         async for part in request.stream():
@@ -127,6 +129,7 @@ async def _put_aside(request: Request, file: BinaryIO) -> None:
             await asyncio.to_thread(file.write, part)
     except ClientDisconnect:
         raise InvalidRequest("the body broke off", param="body") from None
+    return size
 
 
 def _read(file: BinaryIO, form: Format, most_bytes: int) -> Iterator[_Sized]:
@@ -141,8 +144,13 @@ def _read(file: BinaryIO, form: Format, most_bytes: int) -> Iterator[_Sized]:
                 raise type(error)(f"{where}: {error.message}", param=where, code=error.own_code) from None
 
 
-def _look_through(reading: Callable[[], Iterator[_Sized]]) -> None:
-    if sum(1 for _ in reading()) == 0:
+def _look_through(reading: Callable[[], Iterator[_Sized]], most_bytes: int) -> None:
+    total = 0
+    for size, _ in reading():
+        total += size
+        if total > most_bytes:
+            raise TooLarge(f"unpacked, the file has more than {most_bytes} bytes", param="body")
+    if total == 0:
         raise InvalidRequest("there is no record in the file", param="body")
 
 
