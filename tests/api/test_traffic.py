@@ -125,7 +125,7 @@ async def test_who_interrupts_it_is_told_what_was_measured():
         target = Target(engine.url, "sk")
         requests = [recorded("!tokens=1"), recorded("!hang", 1)]
         sending = asyncio.create_task(send_again(each(requests), target, lambda _: done.set()))
-        await asyncio.gather(done.wait(), engine.until(lambda: engine.running == 1, 10))
+        await asyncio.gather(done.wait(), engine.until(lambda: (len(engine.requests), engine.running) == (2, 1), 10))
         sending.cancel()
         report = await sending
     assert (report.sent, len(report.latency_ms), dict(report.failures)) == (2, 1, {"interrupted": 1})
