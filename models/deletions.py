@@ -1,11 +1,11 @@
 """How does a turn go, so that nothing of it is left?  What was said is removed; the row stays, for the books.
 
 A message goes when no turn needs it any more: those shared with other turns of the tree stay for them.  A turn that came with a
-file is in no books, so its row goes too.
+file is in no books, so its row goes too.  What an answer's attempts have put into the object store goes when no row names it: a row that
+was emptied stays due to `jobs.forget` until then.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, or_, select, update
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from models import marks
 from models.errors import Conflict
+from models.handover import Doomed
 from models.lifecycle import FINAL, JobState
 from models.tables.access import Account
 from models.tables.jobs import Door, Job
@@ -24,16 +25,8 @@ _AT_ONCE = 100
 """Open jobs read at a time: an account may have thousands, each with a hash for every message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Doomed:
-    """A job that is to go; its result's object goes first, so that a deletion cut short can be repeated."""
-
-    job_id: str
-    result_key: str | None
-
-
 def delete_job(session: Session, job_id: str, now_ms: int) -> None:
-    """Of an ended job of the caller's, whose result's object is gone."""
+    """Of an ended job of the caller's."""
     job = session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one()
     assert job.state in FINAL
     _alone(session, job.account_id)
@@ -48,7 +41,7 @@ def delete_job(session: Session, job_id: str, now_ms: int) -> None:
 
 def doomed(session: Session, conversation_id: str) -> list[Doomed]:
     """The next turns to delete with it, the latest first."""
-    rows = select(Job.id, Job.result_key).join(Turn, Turn.job_id == Job.id)
+    rows = select(Job.id, Job.attempt).join(Turn, Turn.job_id == Job.id)
     rows = rows.where(Turn.conversation_id == conversation_id).order_by(Turn.job_id.desc()).limit(DOOMED_MOST)
     return [Doomed(*row) for row in session.execute(rows)]
 
@@ -94,7 +87,8 @@ def _empty(session: Session, job_id: str, now_ms: int) -> None:
     session.execute(delete(Job).where(Job.id == job_id, Job.door == Door.IMPORT))
     nothing: dict[str, Any] = dict.fromkeys(("parameters", "messages", "chain", "result", "result_key"))
     nothing |= dict.fromkeys(("conversation_id", "conversation_name"))
-    session.execute(update(Job).where(Job.id == job_id).values(deleted_ms=now_ms, meta={}, **nothing))
+    gone = {"deleted_ms": now_ms, "forget_due_ms": now_ms, "meta": {}}
+    session.execute(update(Job).where(Job.id == job_id).values(gone | nothing))
 
 
 def _delete_turn(session: Session, turn: Turn) -> None:

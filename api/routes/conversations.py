@@ -13,6 +13,7 @@ from api.answers import json_response, page_of, window
 from api.deps import State, body_of, caller_of, state_of
 from api.searching import filters
 from infra.clock import now_ms
+from infra.results import clear
 from models import branches, conversations, deletions
 from models.branches import Said, Told
 from models.errors import InvalidRequest, NotFound
@@ -125,15 +126,13 @@ async def _changed(request: Request, conversation_id: str) -> Response:
 
 
 async def _delete(state: State, conversation: Conversation) -> None:
-    """A few turns a transaction, their objects first: cut short, it can be repeated and leaves no object behind."""
-    gone = False
+    """A few turns a transaction: cut short, it can be repeated; what it leaves in the object store goes by upkeep."""
+    gone, there = False, True
     while not gone:
         doomed = await state.database.read(partial(deletions.doomed, conversation_id=conversation.id))
-        for key in (turn.result_key for turn in doomed):
-            if key is not None:
-                await state.objects.delete(key)
         verb = partial(deletions.delete_turns, conversation=conversation, turns=doomed, now_ms=now_ms())
         gone = await state.database.write(verb)
+        there = there and await clear(state.database, state.objects, doomed)
     await state.database.scrub()
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from models import deletions, jobs, transcripts
 from models.accounts import create_account
 from models.errors import Conflict
-from models.handover import Ending
+from models.handover import Doomed, Ending
 from models.jobs import LEASE_MS, MAX_ATTEMPTS
 from models.lifecycle import FINAL, JobState
 from models.tables.jobs import Door, Job
@@ -60,11 +60,12 @@ def test_nothing_of_a_turn_is_left_but_its_row(session, account):
     assert jobs.find(session, account, job) is None
 
 
-def test_nothing_names_the_object_that_held_the_result(session, account):
+def test_nothing_names_the_object_that_held_the_result_and_upkeep_is_told_of_it(session, account):
     job = running(session, account)
     jobs.finish(session, job, 1, Ending(JobState.COMPLETED, NOW, result_key="results/1"))
     delete(session, job)
     assert row(session, job).result_key is None
+    assert jobs.forget(session, NOW + 1) == [Doomed(job, 1)]
 
 
 @pytest.mark.parametrize("state", sorted(FINAL))
