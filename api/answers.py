@@ -10,8 +10,7 @@ from starlette.responses import Response
 
 from models.errors import InvalidRequest
 from models.ids import job_of
-from models.listings import LIMIT_MOST, Window
-from models.tables.jobs import Job
+from models.listings import LIMIT_MOST, Window, tells
 from models.wire.chat import METADATA_MOST
 
 
@@ -27,7 +26,7 @@ def page_of(rows: list[dict[str, Any]], *, has_more: bool) -> Response:
 
 def metadata_filters(request: Request) -> list[ColumnElement[bool]]:
     """`metadata[key]=value`, as OpenAI's list of stored completions takes it."""
-    return [Job.meta[key].as_string() == value for key, value in metadata_asked(request)]
+    return [tells(key, value) for key, value in metadata_asked(request)]
 
 
 def metadata_asked(request: Request) -> list[tuple[str, str]]:

@@ -69,7 +69,7 @@ def delete_turns(session: Session, conversation: Conversation, turns: Sequence[D
 
 
 def _check_closed(session: Session, conversation: Conversation, said: Collection[str]) -> None:
-    """Whether a job names the conversation, or has one of the messages `said` in its prompt, which it would record anew."""
+    """Raises Conflict for a job that names the conversation, or has one of the messages `said` in its prompt, which it would record anew."""
     rows = select(Job.conversation_id, Job.conversation_name, Job.chain)
     rows = rows.where(Job.account_id == conversation.account_id, Job.state.in_(_OPEN), Job.door != Door.EVAL)
     for job in session.execute(rows, execution_options={"yield_per": _AT_ONCE}):

@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from models import ids
+from models.cards.card import resolve
 from models.conversations import title_of
 from models.lifecycle import JobState
 from models.prefix import chain
@@ -180,7 +181,7 @@ class Importing:
     def _job(self, record: Parsed, turn: ImportedTurn, job_id: str, conversation_id: str) -> dict[str, Any]:
         columns = ("model", "state", "created_ms", "started_ms", "first_token_ms", "ended_ms", "tag")
         row = {name: getattr(turn, name) for name in columns}
-        row |= {"id": job_id, "account_id": self.account_id, "door": Door.IMPORT, "card": turn.model[:100]}
+        row |= {"id": job_id, "account_id": self.account_id, "door": Door.IMPORT, "card": _card(turn.model)}
         row |= {"queue": QUEUE, "attempt": 1, "store": True, "meta": turn.metadata, "conversation_id": conversation_id}
         return row | turn.usage.model_dump() | {"parameters": parameters_of(turn, record.tools)}
 
@@ -201,6 +202,12 @@ def bring_all(session: Session, account_id: str, records: Sequence[Parsed], mode
     for record in records:
         importing.bring(record)
     return importing.brought
+
+
+def _card(model: str) -> str:
+    """What the name means here; a stranger's model is called what the file calls it."""
+    card = resolve(model)
+    return model[:100] if card is None else card.id
 
 
 def _tip(turn: ImportedTurn, names: Sequence[str]) -> str:

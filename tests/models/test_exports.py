@@ -190,7 +190,7 @@ def asked_again(session, account, name):
     """What a replay of the conversation would ask."""
     turns = replays.plan(session, account, job_id=None, conversation_id=name, wanted=None)
     same = {"overrides": {}, "target_model": None}
-    return [replays.first_request(session, same | {"turns": [turn.job_id]}) for turn in turns]
+    return [replays.request_of(session, same, turn.job_id) for turn in turns]
 
 
 def test_a_conversation_goes_on_from_what_was_imported(session, account):
@@ -198,6 +198,23 @@ def test_a_conversation_goes_on_from_what_was_imported(session, account):
     (turn,) = session.scalars(select(Turn)).all()
     following = asked(session, account, [said("hello"), reply("hi"), said("more")], "ok")
     assert session.get_one(Turn, following).parent_job_id == turn.job_id
+
+
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("mistralai/Mistral-Small-24B-Instruct", "mistral-small-24b-instruct-2501-awq"),
+        ("@cf/mistralai/mistral-small-3.1-24b-instruct", "mistral-small-3.1-24b-instruct-2503"),
+        ("x" * 150, "x" * 100),
+    ],
+)
+def test_a_model_is_kept_as_it_was_written_and_found_by_the_card_it_means(session, account, name, card):
+    asked(session, account, [said("hello")], "hi", model=name, card=card)
+    records = exported(session, account)
+    delete(session, account)
+    brought(session, account, records)
+    (job,) = session.scalars(select(Job).where(Job.door == Door.IMPORT)).all()
+    assert (job.model, job.card) == (name, card)
 
 
 def test_a_strangers_line_is_a_conversation_of_turns(session, account):
