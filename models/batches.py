@@ -27,7 +27,9 @@ SETTLE_MOST = 500
 ENDED = frozenset({BatchState.COMPLETED, BatchState.FAILED, BatchState.EXPIRED, BatchState.CANCELLED})
 
 TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
-    BatchState.VALIDATING: frozenset({BatchState.IN_PROGRESS, BatchState.FAILED, BatchState.CANCELLING}),
+    BatchState.VALIDATING: frozenset(
+        {BatchState.IN_PROGRESS, BatchState.FAILED, BatchState.EXPIRED, BatchState.CANCELLING}
+    ),
     BatchState.IN_PROGRESS: frozenset({BatchState.FINALIZING, BatchState.CANCELLING}),
     BatchState.CANCELLING: frozenset({BatchState.CANCELLED}),
     BatchState.FINALIZING: frozenset({BatchState.COMPLETED, BatchState.EXPIRED, BatchState.FAILED}),
