@@ -118,12 +118,24 @@ async def _written(feeder: Feeder, batch: Batch, word: str, ended: RowState) -> 
     """The file, still to be shown; none where it is there to be seen already."""
     file_id = batch.spec[f"{word}_file_id"]
     at_ms = now_ms()
-    begin = partial(files.begin_again, file_id=file_id, account_id=batch.account_id, now_ms=at_ms)
-    if not await feeder.database.write(begin):
+    if not await _begun(feeder, batch, file_id):
         return []
-    size = await feeder.objects.put_stream(object_key(batch.account_id, file_id), _text(feeder, batch, ended))
+    pieces = _held(feeder, batch, file_id, _text(feeder, batch, ended))
+    size = await feeder.objects.put_stream(object_key(batch.account_id, file_id), pieces)
     expires_ms = at_ms + batch.spec["kept_s"] * 1000
     return [NewFile(file_id, f"{batch.id}_{word}.jsonl", Purpose.BATCH_OUTPUT, size, expires_ms)]
+
+
+async def _begun(feeder: Feeder, batch: Batch, file_id: str) -> bool:
+    verb = partial(files.begin_again, file_id=file_id, account_id=batch.account_id, now_ms=now_ms())
+    return await feeder.database.write(verb)
+
+
+async def _held(feeder: Feeder, batch: Batch, file_id: str, pages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pages; 50,000 large answers take longer to write than an upload is given, so each page gives it as long again."""
+    async for page in pages:
+        yield page
+        await _begun(feeder, batch, file_id)
 
 
 async def _text(feeder: Feeder, batch: Batch, ended: RowState) -> AsyncIterator[bytes]:
