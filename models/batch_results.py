@@ -16,8 +16,8 @@ from models.files import NewFile
 from models.tables.batches import Batch, BatchRow, BatchState, RowState
 from models.tables.jobs import Job
 
-PAGE_ROWS = 100
-"""Answers of up to 32 KiB lie in their rows: 3 MiB at a time."""
+PAGE_ROWS = 25
+"""Answers of up to 32 KiB, deflated, lie in their rows, and are unpacked as these are read: up to a megabyte each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import orjson
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from infra.batch_results import lines
+from infra.batch_results import line_of
 from infra.clock import now_ms
 from infra.objects.lines import grouped
 from models import batch_results, batches, files
@@ -120,8 +119,8 @@ async def _written(feeder: Feeder, batch: Batch, word: str, ended: RowState) -> 
     at_ms = now_ms()
     if not await _begun(feeder, batch, file_id):
         return []
-    pieces = _held(feeder, batch, file_id, _text(feeder, batch, ended))
-    size = await feeder.objects.put_stream(object_key(batch.account_id, file_id), pieces)
+    text = _text(feeder, batch, file_id, ended)
+    size = await feeder.objects.put_stream(object_key(batch.account_id, file_id), text)
     expires_ms = at_ms + batch.spec["kept_s"] * 1000
     return [NewFile(file_id, f"{batch.id}_{word}.jsonl", Purpose.BATCH_OUTPUT, size, expires_ms)]
 
@@ -131,20 +130,15 @@ async def _begun(feeder: Feeder, batch: Batch, file_id: str) -> bool:
     return await feeder.database.write(verb)
 
 
-async def _held(feeder: Feeder, batch: Batch, file_id: str, pages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The pages; 50,000 large answers take longer to write than an upload is given, so each page gives it as long again."""
-    async for page in pages:
-        yield page
-        await _begun(feeder, batch, file_id)
-
-
-async def _text(feeder: Feeder, batch: Batch, ended: RowState) -> AsyncIterator[bytes]:
+async def _text(feeder: Feeder, batch: Batch, file_id: str, ended: RowState) -> AsyncIterator[bytes]:
+    """Line by line.  50,000 large answers take longer to write than an upload is given: each page gives the file as long again."""
     after = -1
     query = partial(batch_results.of_state, batch_id=batch.id, state=ended)
     while page := await feeder.database.read(partial(query, after=after)):
-        told = await lines(feeder.objects, batch, page)
-        yield b"".join(orjson.dumps(each) + b"\n" for each in told)
+        for each in page:
+            yield await line_of(feeder.objects, batch, each) + b"\n"
         after = page[-1].row.number
+        await _begun(feeder, batch, file_id)
 
 
 def _fail(session: Session, batch: Batch, errors: list[dict[str, Any]]) -> None:
