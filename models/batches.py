@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from models import jobs
 from models.deliveries import announce_batch
 from models.handover import Moved, NewJob
+from models.insertion import insert_once
 from models.lifecycle import FINAL, JobState
 from models.tables.batches import Batch, BatchKind, BatchRow, BatchState, RowState
 from models.tables.jobs import Job
@@ -67,7 +68,7 @@ class NewRow:
 def begin(session: Session, batch: NewBatch) -> None:
     """Still without rows: its kind makes them."""
     row = {name: getattr(batch, name) for name in NewBatch.__slots__}
-    session.execute(insert(Batch), [row | {"state": BatchState.VALIDATING}])
+    insert_once(session, Batch, [row | {"state": BatchState.VALIDATING}])
 
 
 def add(session: Session, batch_id: str, rows: Iterable[NewRow]) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, insert, or_, select, update
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
 from models import ids
 from models.errors import Unavailable
+from models.insertion import insert_once
 from models.tables.files import File, FileState
 
 UPLOAD_MS = 3_600_000
@@ -58,7 +59,7 @@ def object_key(account_id: str, file_id: str) -> str:
 def begin(session: Session, file_id: str, account_id: str, now_ms: int) -> None:
     """Its bytes may come.  What else is told of it is known when they have."""
     facts = {"id": file_id, "account_id": account_id, "filename": "", "purpose": "", "bytes": 0, "created_ms": now_ms}
-    session.execute(insert(File).values(facts | {"state": FileState.UPLOADING, "due_ms": now_ms + UPLOAD_MS}))
+    insert_once(session, File, [facts | {"state": FileState.UPLOADING, "due_ms": now_ms + UPLOAD_MS}])
 
 
 def begin_again(session: Session, file_id: str, account_id: str, now_ms: int) -> bool:
@@ -77,11 +78,13 @@ def begin_again(session: Session, file_id: str, account_id: str, now_ms: int) ->
 
 
 def store(session: Session, new: NewFile) -> bool:
-    """All its bytes are there; False when it was given up meanwhile."""
+    """All its bytes are there, from now on or already; False when it was given up meanwhile."""
     facts = {name: getattr(new, name) for name in ("filename", "purpose", "bytes", "expires_ms")}
     step = update(File).where(File.id == new.id, File.state == FileState.UPLOADING)
     step = step.values(facts | {"state": FileState.STORED, "due_ms": new.expires_ms})
-    return session.scalar(step.returning(File.id)) is not None
+    if session.scalar(step.returning(File.id)) is not None:
+        return True
+    return session.scalar(select(File.state).where(File.id == new.id)) is FileState.STORED
 
 
 def shown(now_ms: int) -> tuple[ColumnElement[bool], ...]:
