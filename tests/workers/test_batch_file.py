@@ -11,11 +11,12 @@ from sqlalchemy import func, select
 
 from infra.clock import now_ms
 from infra.objects import DirectoryStore
-from models import batch_results, batches, files
+from models import batch_results, batches, conversations, files
 from models.batches import NewBatch
 from models.files import NewFile, Purpose, object_key
 from models.tables.batches import BatchKind, BatchRow, BatchState
 from models.tables.files import File, FileState
+from models.tables.jobs import Job
 from tests.workers import test_batch as feeding
 from tests.workers.test_batch import answer, get, rows, turn
 from workers import batch_file
@@ -100,6 +101,18 @@ async def test_a_file_comes_to_two(place, monkeypatch):
     assert [each["custom_id"] for each in errors] == ["r0", "r5", "r10", "r15"]
     assert [each["response"]["status_code"] for each in errors] == [400] * 4
     assert len(await held(place, OUT)) == 16
+
+
+async def test_a_row_belongs_to_the_conversation_that_it_names(place):
+    made = await place.database.write(partial(conversations.create, account_id=place.account, columns={}, now_ms=1))
+    rest = line(2, conversation_id=made.id) + line(3, conversation_id="conv_" + "0" * 26)
+    await begin(place, line(1, conversation="my thread") + rest)
+    await turn(place.feeder())
+    told = select(Job.conversation_name, Job.conversation_id)
+    found = await place.database.read(lambda session: session.execute(told).all())
+    assert set(map(tuple, found)) == {("my thread", None), (None, made.id)}
+    refused = (await rows(place))[2].error
+    assert (refused["kind"], refused["param"]) == ("NotFound", "conversation_id")
 
 
 async def test_a_file_that_is_gone_is_told(place):
