@@ -131,8 +131,7 @@ def refuse(session: Session, batch_id: str, errors: Mapping[int, dict[str, Any]]
     ended_no = _ended_no(session, batch_id)
     for number, error in errors.items():
         mine = (BatchRow.batch_id == batch_id, BatchRow.number == number, BatchRow.state == RowState.WAITING)
-        step = update(BatchRow).where(*mine)
-        step = step.values(state=RowState.FAILED, error=error, body=None, ended_no=ended_no)
+        step = update(BatchRow).where(*mine).values(state=RowState.FAILED, error=error, body=None, ended_no=ended_no)
         if session.scalar(step.returning(BatchRow.number)) is not None:
             _add_up(session, batch_id, {"failed": 1})
 

@@ -13,7 +13,7 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
 from models import ids
-from models.errors import Unavailable
+from models.errors import Conflict
 from models.insertion import insert_once
 from models.tables.files import File, FileState
 
@@ -65,11 +65,11 @@ def begin(session: Session, file_id: str, account_id: str, now_ms: int) -> None:
 def begin_again(session: Session, file_id: str, account_id: str, now_ms: int) -> bool:
     """For a file that is made here, under an id that was told before; False: it is stored, by whoever began it first.
 
-    Once more while its bytes are on their way, it has as long again.  Raises Unavailable while what was given up is being taken away.
+    Once more while its bytes are on their way, it has as long again.  Raises Conflict while what was given up is being taken away.
     """
     state = session.scalar(select(File.state).where(File.id == file_id).with_for_update())
     if state is FileState.DELETED:
-        raise Unavailable(f"the file {file_id} was given up, and its bytes are still to go")
+        raise Conflict(f"the file {file_id} was given up, and its bytes are still to go")
     if state is None:
         begin(session, file_id, account_id, now_ms)
     elif state is FileState.UPLOADING:

@@ -6,7 +6,7 @@ import pytest
 
 from models import files
 from models.accounts import create_account
-from models.errors import Unavailable
+from models.errors import Conflict
 from models.files import NewFile, Purpose
 from models.listings import Window, page
 from models.tables.files import File, FileState
@@ -86,7 +86,7 @@ def test_one_that_is_made_here_is_begun_again_until_it_is_stored_and_not_while_i
     assert again(NOW + files.UPLOAD_MS - 1)
     assert files.take_due(session, NOW + files.UPLOAD_MS) == [], "it has as long again"
     assert files.take_due(session, NOW + 2 * files.UPLOAD_MS) != []
-    with pytest.raises(Unavailable):
+    with pytest.raises(Conflict):
         again(NOW + 2 * files.UPLOAD_MS)
     files.forget(session, [file_id])
     assert again(NOW + 2 * files.UPLOAD_MS)
