@@ -12,9 +12,10 @@ from api.answers import json_response, page_of, window
 from api.deps import State, body_of, caller_of, state_of
 from api.searching import filters
 from infra.clock import now_ms
+from infra.results import clear
 from models import branches, conversations, deletions
 from models.branches import Said, Told
-from models.errors import Conflict, InvalidRequest, NotFound
+from models.errors import InvalidRequest, NotFound
 from models.ids import job_of
 from models.listings import Window
 from models.marks import Marker
@@ -81,8 +82,7 @@ async def delete_conversation(request: Request, conversation_id: str) -> Respons
     state, caller = state_of(request), await caller_of(request)
     mine = partial(_mine, account_id=caller.account_id, conversation_id=conversation_id)
     conversation = await state.database.read(mine)
-    if await state.database.read(partial(deletions.is_open, conversation=conversation)):
-        raise Conflict("a job that names it is still running; cancel that first", code="still_running")
+    await state.database.read(partial(deletions.check_closed, conversation=conversation))
     await _delete(state, conversation)
     return json_response({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
@@ -122,16 +122,13 @@ async def _changed(request: Request, conversation_id: str) -> Response:
 
 
 async def _delete(state: State, conversation: Conversation) -> None:
-    """A few turns a transaction, their objects first: cut short, it can be repeated and leaves no object behind."""
-    while True:
+    """A few turns a transaction: cut short, it can be repeated; what it leaves in the object store goes by upkeep."""
+    gone, there = False, True
+    while not gone:
         doomed = await state.database.read(partial(deletions.doomed, conversation_id=conversation.id))
-        for key in (turn.result_key for turn in doomed):
-            if key is not None:
-                await state.objects.delete(key)
         verb = partial(deletions.delete_turns, conversation=conversation, turns=doomed, now_ms=now_ms())
-        await state.database.write(verb)
-        if len(doomed) < deletions.DOOMED_MOST:
-            break
+        gone = await state.database.write(verb)
+        there = there and await clear(state.database, state.objects, doomed)
     await state.database.scrub()
 
 

@@ -43,7 +43,11 @@ async def import_conversations(
     form: FormatQuery = "openai",
     model: Annotated[
         str | None,
-        Query(max_length=200, description="Of answers that do not say who gave them; left out: the served one"),
+        Query(
+            min_length=1,
+            max_length=200,
+            description="Of answers that do not say who gave them; left out: the served one",
+        ),
     ] = None,
 ) -> Response:
     state, caller = state_of(request), await caller_of(request)

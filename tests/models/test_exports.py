@@ -117,6 +117,26 @@ def test_what_is_exported_deleted_and_imported_is_exported_as_the_same(session, 
     assert orjson.dumps(exported(session, account, replays=True)) == orjson.dumps(before), "and a third time"
 
 
+NAMED = {"type": "function", "function": {"name": "weather"}}
+
+
+@pytest.mark.parametrize("choice", ["required", NAMED])
+def test_a_turn_that_had_to_call_comes_back_with_the_tools_that_its_record_says_once(session, account, choice):
+    told = ASKED | {"tools": TOOLS, "tool_choice": choice}
+    asked(session, account, [said("Weather?")], "Hot.", **at(NOW), parameters=told)
+    (before,) = exported(session, account)
+    delete(session, account)
+    assert brought(session, account, [before]).turns == 1
+    assert session.scalars(select(Job.parameters).where(Job.door == Door.IMPORT)).one() == told
+
+
+def test_a_call_of_a_tool_that_its_record_has_not_is_refused(session, account):
+    asked(session, account, [said("Weather?")], "Hot.", parameters={"tools": TOOLS, "tool_choice": NAMED})
+    (record,) = exported(session, account)
+    with pytest.raises(InvalidRequest, match="no tool has this name"):
+        parsed(record | {"tools": [{"type": "function", "function": {"name": "other"}}]})
+
+
 def test_choices_of_one_answer_are_of_one_turn_again(session, account):
     talk(session, account)
     before = exported(session, account)
