@@ -74,6 +74,8 @@ class Attempt:
 
     async def run(self) -> Outcome:
         """Until the answer is complete, the engine fails, the deadline passes or somebody says stop."""
+        if self._stop.done():  # before it had begun
+            return _STOPPED[self._stop.result()]
         asking = asyncio.create_task(self._ask())
         try:
             either: set[asyncio.Future[Any]] = {asking, self._stop}

@@ -8,6 +8,7 @@ costs the lease, and then another worker takes over.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ RENEW_S = 3.0
 """A quarter of the lease: three renewals may fail before it is lost."""
 _ENGINE_POLL_S = 0.25
 _RECONNECT_S = 0.5
+HEARD_S = 5.0
+"""How long a wish to cancel is remembered: from a claim's commit to its attempt's beginning pass milliseconds, in a crowd more."""
 
 
 class Stop(StrEnum):
@@ -67,6 +70,8 @@ class Node:
     totals: Totals = field(default_factory=Totals)
     noted: set[str] = field(default_factory=set)
     """Environments whose facts the database has."""
+    _heard: dict[str, float] = field(default_factory=dict)
+    """Jobs that somebody has lately wished to stop, and when, oldest first."""
     _salts: dict[str, str] = field(default_factory=dict)
     _engine_stuck: bool = False
     _engine_missed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -78,6 +83,20 @@ class Node:
     def tally(self, usage: dict[str, Any]) -> None:
         """A job has ended, and this is what it used."""
         self.totals = self.totals.plus(usage)
+
+    def begin(self, job_id: str, attempt: int, stop: Callable[[Stop], None]) -> None:
+        """An attempt runs; the wish to stop it may have come while it was claimed."""
+        self.running[job_id] = (attempt, stop)
+        if time.monotonic() - self._heard.get(job_id, -HEARD_S) < HEARD_S:
+            stop(Stop.CANCELLED)
+
+    def hear(self, job_id: str) -> None:
+        """A wish to stop a job, here or elsewhere."""
+        now = time.monotonic()
+        while self._heard and now - self._heard[oldest := next(iter(self._heard))] >= HEARD_S:
+            del self._heard[oldest]
+        self._heard[job_id] = now
+        _stop(self, job_id, Stop.CANCELLED)
 
     def engine_lost(self) -> None:
         """Nothing is taken until the engine is found to be ready."""
@@ -188,7 +207,7 @@ async def _listening(node: Node) -> None:
             async with node.redis.pubsub(ignore_subscribe_messages=True) as channel:
                 await channel.subscribe(CANCEL_CHANNEL)
                 async for message in channel.listen():
-                    _stop(node, message["data"].decode(), Stop.CANCELLED)
+                    node.hear(message["data"].decode())
         except FAULTS:
             await asyncio.sleep(_RECONNECT_S)
 
