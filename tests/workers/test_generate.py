@@ -18,7 +18,8 @@ from models import accounts, ids, jobs
 from models.handover import NewJob
 from models.lifecycle import JobState
 from models.tables.jobs import Door, Job
-from tests.fakes.engine import FakeEngine
+from tests.fakes.engine import ROUTES, FakeEngine, Script
+from tests.flow.engine import tokens
 from workers.gate import Gate
 from workers.generate import generate
 from workers.node import Node, Stop, watched
@@ -121,3 +122,59 @@ async def test_wishes_are_not_remembered_for_long(world: World, monkeypatch: pyt
     assert len(world.node._heard) == 1
     await generate(world.node, job_id)
     assert (await world.job(job_id)).state is JobState.COMPLETED
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.attempt._BUSY_PAUSES_S", (0.0,))
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+async def test_who_refuses_for_now_is_asked_again(world: World, no_pauses: None, status: int):
+    world.node.gate.open()
+    world.engine.script = Script(status=status)
+    job_id = await world.submit("")
+    running = asyncio.create_task(generate(world.node, job_id))
+    await world.engine.until(lambda: world.engine.seen == 3)
+    world.engine.script = Script(tokens=3)
+    await asyncio.wait_for(running, WITHIN_S)
+    job = await world.job(job_id)
+    assert (job.state, job.attempt, job.completion_tokens) == (JobState.COMPLETED, 1, 3)
+
+
+async def test_who_refuses_for_good_is_not_asked_for_ever(
+    world: World, no_pauses: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("workers.attempt.REFUSED_S", 0.0)
+    world.node.gate.open()
+    job_id = await world.submit("status=429")
+    for attempt in range(2, jobs.MAX_ATTEMPTS + 1):
+        await generate(world.node, job_id)
+        job = await world.job(job_id)
+        assert (job.state, job.attempt) == (JobState.QUEUED, attempt)
+    await generate(world.node, job_id)
+    job = await world.job(job_id)
+    assert (job.state, job.error["code"], world.engine.seen) == (JobState.FAILED, "saturated", jobs.MAX_ATTEMPTS)
+    assert await world.waiting() == jobs.MAX_ATTEMPTS - 1
+
+
+async def test_a_gateway_without_its_engine_gives_the_job_back(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.node.gate.open()
+    await world.node.engine.is_sglang()
+    for path in ("/ready", "/v1/models"):
+        monkeypatch.setitem(ROUTES, ("GET", path), lambda _, link, *__: link.reply(502))
+    job_id = await world.submit("status=502")
+    await generate(world.node, job_id)
+    assert (await world.job(job_id)).state is JobState.QUEUED
+    assert not world.node.gate.is_open
+
+
+async def test_a_refusal_in_the_middle_of_an_answer_is_no_reason_to_say_it_twice(world: World, no_pauses: None):
+    world.node.gate.open()
+    job_id = await world.submit("tokens=6 fail_after=4 error_event")
+    await generate(world.node, job_id)
+    assert (await world.job(job_id)).attempt == 2
+    await generate(world.node, job_id)
+    job = await world.job(job_id)
+    assert (job.state, job.completion_tokens) == (JobState.COMPLETED, 6)
+    assert job.result["completion"]["choices"][0]["message"]["content"] == tokens(6)

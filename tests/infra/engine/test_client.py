@@ -81,7 +81,9 @@ async def test_letting_go_frees_a_plain_server_too(plain: None, engine: FakeEngi
         ("status=400", InvalidRequest),
         ("status=429", EngineBusy),
         ("status=500", EngineError),
+        ("status=502", EngineBusy),
         ("status=503", EngineBusy),
+        ("status=504", EngineBusy),
         ("error_event", EngineBusy),
         ("fail_after=2", EngineLost),
         ("die", EngineLost),
@@ -91,6 +93,17 @@ async def test_what_goes_wrong_has_a_name(client: EngineClient, script: str, err
     with pytest.raises(error) as caught:
         await said(client, scripted(script))
     assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("status", [502, 504])
+async def test_a_gateway_whose_engine_is_away_has_lost_it(
+    monkeypatch: pytest.MonkeyPatch, client: EngineClient, status: int
+):
+    await client.is_sglang()
+    for path in ("/ready", "/v1/models"):
+        monkeypatch.setitem(ROUTES, ("GET", path), lambda _, link, *__: link.reply(status))
+    with pytest.raises(EngineLost):
+        await said(client, scripted(f"status={status}"))
 
 
 async def test_who_does_not_answer_has_not_said_what_it_is(engine: FakeEngine, client: EngineClient):
