@@ -18,6 +18,7 @@ import orjson
 
 from infra.engine import raw
 from infra.engine.tool_calls import shaped
+from infra.keepalive import kept_alive
 from infra.outbound import IDLE_S
 from models.errors import ContextLengthExceeded, EngineBusy, EngineError, EngineLost, InvalidRequest, TramError
 
@@ -66,7 +67,7 @@ class EngineClient:
 
     async def open(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S, socket_factory=kept_alive)
         self._http = aiohttp.ClientSession(
             connector=connector, timeout=timeout, headers=self._headers, read_bufsize=1 << 18, trust_env=False
         )
