@@ -46,7 +46,7 @@ async def generate(node: Node, job_id: str) -> None:
     if claimed is None:
         return
     attempt = Attempt(node, claimed)
-    node.begin(job_id, claimed.attempt, attempt.stop)
+    node.hold(job_id, claimed.attempt, attempt.stop)
     try:
         await _conclude(node, attempt, await _run(attempt))
     except asyncio.CancelledError:  # the worker is stopping and this job has used up its time

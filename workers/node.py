@@ -84,7 +84,7 @@ class Node:
         """A job has ended, and this is what it used."""
         self.totals = self.totals.plus(usage)
 
-    def begin(self, job_id: str, attempt: int, stop: Callable[[Stop], None]) -> None:
+    def hold(self, job_id: str, attempt: int, stop: Callable[[Stop], None]) -> None:
         """An attempt runs; the wish to stop it may have come while it was claimed."""
         self.running[job_id] = (attempt, stop)
         if time.monotonic() - self._heard.get(job_id, -HEARD_S) < HEARD_S:

@@ -62,7 +62,7 @@ class World:
     async def heard(self, job_id: str) -> None:
         """A wish to stop it is published, and the node has heard of it."""
         later, told = ids.new("job"), asyncio.get_running_loop().create_future()
-        self.node.begin(later, 1, told.set_result)
+        self.node.hold(later, 1, told.set_result)
         while not await self.node.redis.publish(CANCEL_CHANNEL, job_id):
             pass  # nobody listens yet
         await self.node.redis.publish(CANCEL_CHANNEL, later)
