@@ -49,6 +49,36 @@ async def other(redis_url):
     await connected.aclose()
 
 
+@pytest.fixture
+async def torn(redis_url, tmp_path):
+    """A client, and what was lost on its way: the answer to the first admission, which Redis had done."""
+    lost, links = [], set()
+
+    async def link(reader, writer):
+        links.add(asyncio.current_task())
+        there, back = await asyncio.open_unix_connection(redis_url.removeprefix("unix://"))
+        await there_and_back(reader, back, there, writer, lost)
+        for end in (writer, back):
+            end.close()
+
+    async with await asyncio.start_unix_server(link, tmp_path / "torn"):
+        connected = client(f"unix://{tmp_path}/torn")
+        yield connected, lost
+        await connected.aclose()
+        await asyncio.gather(*links)
+
+
+async def there_and_back(caller, server, answers, writer, lost):
+    """Redis answers one question after the other."""
+    while question := await caller.read(65536):
+        server.write(question)
+        answer = await answers.read(65536)
+        if b"demands" in question and not lost:
+            return lost.append(answer)
+        writer.write(answer)
+    return None
+
+
 def job(number, tokens=0, micros=0):
     return Demand(f"job_{number}", tokens, micros)
 
@@ -252,6 +282,23 @@ async def test_a_rate_doubts_nobody(redis):
     await redis.zadd(f"{ACCOUNT}{A}:open", {"job_1": 1})
     told = await ask(redis, limits, job(2))
     assert (kinds(told), list(told.doubted)) == ([Kind.REQUESTS], [])
+
+
+async def test_an_admission_whose_answer_was_lost_is_taken_once(redis, torn):
+    """redis-py repeats it: neither money, nor place, nor rate is bound twice, and the job is not refused because of itself."""
+    connected, lost = torn
+    await ask(redis, Limits(P, parallel=1), job(0))  # now the server knows the script
+    await seeded(redis, A)
+    limits = Limits(A, parallel=1, requests_per_minute=1, tokens_per_minute=10, total_cap_micros=1000)
+    told = await ask(connected, limits, job(1, tokens=100, micros=1000))
+    assert len(lost) == 1
+    assert b"levels" in lost[0]
+    assert (kinds(told), told.stale) == ([], [])
+    assert 99 < told.levels[0]["tokens"] <= 100
+    assert told.levels[0]["requests"] <= 1
+    assert kinds(await ask(redis, limits, job(2, micros=1))) == list(Kind)[1:]
+    await settle(redis, ended(1, tokens=0, micros=10))
+    assert await redis.hmget(f"{ACCOUNT}{A}:state", "s:total", "held") == [b"10", b"0"]
 
 
 async def test_keys_do_not_stay_for_ever(redis):
