@@ -4,12 +4,13 @@ The row is made in the transaction that ends the job, so the two cannot part.  D
 sender takes a delivery by moving its due time past its own time limit and raising `attempts`, which fences what it reports.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
+from urllib.parse import urlsplit
 
-from sqlalchemy import Row, Table, insert, select, update
+from sqlalchemy import Row, Table, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from models import ids
@@ -26,6 +27,7 @@ SEND_LEASE_MS = 60_000
 @dataclass(frozen=True, slots=True)
 class Due:
     id: str
+    account_id: str
     url: str
 
 
@@ -89,12 +91,24 @@ def _announce(session: Session, ended: Any, event: str, now_ms: int, **subject: 
 _DELIVERIES = cast("Table", Delivery.__table__)
 
 
-def due(session: Session, now_ms: int, limit: int) -> list[Due]:
-    """The longest due first."""
-    waiting = select(Delivery.id, Delivery.url).where(
-        Delivery.state == DeliveryState.PENDING, Delivery.due_ms <= now_ms
-    )
+def due(
+    session: Session, now_ms: int, limit: int, *, hosts: Collection[str] = (), accounts: Collection[str] = ()
+) -> list[Due]:
+    """The longest due first, but for what goes to these hosts and what is told for these accounts."""
+    waiting = select(Delivery.id, Delivery.account_id, Delivery.url)
+    waiting = waiting.where(Delivery.state == DeliveryState.PENDING, Delivery.due_ms <= now_ms)
+    for host in hosts:
+        begun = [host + following for following in ("", "/", "?", "#")]
+        waiting = waiting.where(func.substr(Delivery.url, 1, len(host) + 1).not_in(begun))
+    if accounts:
+        waiting = waiting.where(Delivery.account_id.not_in(accounts))
     return [Due(*row) for row in session.execute(waiting.order_by(Delivery.due_ms).limit(limit))]
+
+
+def host_of(url: str) -> str:
+    """All that stands before the path: two ports of a machine are two hosts."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def take(session: Session, delivery_id: str, now_ms: int) -> Taken | None:

@@ -6,7 +6,7 @@ from sqlalchemy.exc import IntegrityError
 
 from models import deliveries, jobs
 from models.accounts import create_account
-from models.deliveries import SEND_LEASE_MS, Due, Outcome
+from models.deliveries import SEND_LEASE_MS, Due, Outcome, host_of
 from models.handover import Ending
 from models.jobs import FORGET_MS
 from models.lifecycle import JobState
@@ -49,8 +49,29 @@ def test_a_delivery_is_due_at_once_and_the_longest_due_first(session, account):
     jobs.finish(session, with_time, 1, Ending(JobState.FAILED, NOW - 1))
     by_job = {row.job_id: row.id for row in session.scalars(select(Delivery))}
     assert deliveries.due(session, NOW - 2, 10) == []
-    assert deliveries.due(session, NOW, 10) == [Due(by_job[with_time], HOOK + "/2"), Due(by_job[later], HOOK)]
-    assert deliveries.due(session, NOW, 1) == [Due(by_job[with_time], HOOK + "/2")]
+    first, second = Due(by_job[with_time], account, HOOK + "/2"), Due(by_job[later], account, HOOK)
+    assert deliveries.due(session, NOW, 10) == [first, second]
+    assert deliveries.due(session, NOW, 1) == [first]
+
+
+def test_what_is_due_to_some_hosts_and_accounts_is_left_out(session, account):
+    other = create_account(session, "eve", NOW)
+    a, b = "https://a.example", "https://a.example.org"
+    for whose, url in [(account, a), (account, a + "/x"), (other, a + "?x"), (other, b), (account, b + "/?" + a)]:
+        ended(session, whose, webhook_url=url)
+
+    def found(**without):
+        return {(each.account_id, each.url) for each in deliveries.due(session, NOW, 10, **without)}
+
+    assert found(hosts=[a]) == {(other, b), (account, b + "/?" + a)}
+    assert found(hosts=[a, b]) == set()
+    assert found(accounts=[account]) == {(other, a + "?x"), (other, b)}
+    assert found(hosts=[b], accounts=[other]) == {(account, a), (account, a + "/x")}
+
+
+@pytest.mark.parametrize("url", ["http://a:1/b", "http://a:1", "http://a:1?b", "http://a:1#b"])
+def test_a_host_is_all_before_the_path(url):
+    assert host_of(url) == "http://a:1"
 
 
 def test_a_sender_is_told_all_it_needs_and_nobody_else_gets_it_meanwhile(session, account, job, delivery):
