@@ -18,10 +18,15 @@ from models.lifecycle import JobState
 from models.tables.batches import Batch
 from models.tables.jobs import Job
 from models.tables.webhooks import Delivery, DeliveryAttempt, DeliveryState
-from models.webhooks import Verdict, completion_event, next_due, verdict
+from models.webhooks import SCHEDULE_S, Verdict, completion_event, next_due, verdict
 
 SEND_LEASE_MS = 60_000
 """Above the 15-second limit of one attempt: a sender that dies gives the delivery up after this."""
+FORGET_MS = 3_600_000
+"""How long the answer of a job with `store: false` can be fetched, if no webhook takes it."""
+TRIED_MS = 2 * sum(SCHEDULE_S) * 1000
+"""A delivery is settled by then, and says when the answer goes: receivers may double each step, no more."""
+_FORGOTTEN_AFTER_MS = {DeliveryState.DELIVERED: 0, DeliveryState.FAILED: FORGET_MS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +136,9 @@ def settle(session: Session, taken: Taken, outcome: Outcome, now_ms: int, jitter
     )
     session.execute(insert(DeliveryAttempt), [_attempt(taken, outcome)])
     state = session.execute(step.values(**columns).returning(Delivery.state)).scalar_one_or_none()
-    if state is DeliveryState.DELIVERED:
+    if state in _FORGOTTEN_AFTER_MS:
         forget = update(Job).where(Job.id == taken.job_id, Job.forget_due_ms.is_not(None))
-        session.execute(forget.values(forget_due_ms=now_ms))
+        session.execute(forget.values(forget_due_ms=now_ms + _FORGOTTEN_AFTER_MS[state]))
     return state
 
 

@@ -6,9 +6,8 @@ from sqlalchemy.exc import IntegrityError
 
 from models import deliveries, jobs
 from models.accounts import create_account
-from models.deliveries import SEND_LEASE_MS, Due, Outcome, host_of
+from models.deliveries import FORGET_MS, SEND_LEASE_MS, Due, Outcome, host_of
 from models.handover import Ending
-from models.jobs import FORGET_MS
 from models.lifecycle import JobState
 from models.tables.webhooks import Delivery, DeliveryAttempt, DeliveryState
 from models.webhooks import SCHEDULE_S
@@ -163,15 +162,40 @@ def test_nobody_finds_the_delivery_of_another_account(session, account, delivery
     assert deliveries.find(session, create_account(session, "eve", NOW), delivery) is None
 
 
-def test_an_answer_that_was_not_to_be_stored_goes_when_it_is_delivered(session, account):
+@pytest.fixture
+def secret(session, account):
+    """A job that was not to be stored, and its delivery."""
     job = running(session, account, [said("secret")], store=False, webhook_url=HOOK)
     jobs.finish(session, job, 1, Ending(JobState.COMPLETED, NOW, result={"completion": "secret"}))
-    delivery = session.scalars(select(Delivery.id)).one()
+    return job, session.scalars(select(Delivery.id)).one()
+
+
+def test_an_answer_that_was_not_to_be_stored_goes_when_it_is_delivered(session, secret):
+    job, delivery = secret
     settled(session, delivery, outcome(500))
-    assert row(session, job).forget_due_ms == NOW + FORGET_MS
     settled(session, delivery, outcome(200), NOW + 5000)
     assert row(session, job).forget_due_ms == NOW + 5000
     jobs.forget(session, NOW + 5000)
+    assert row(session, job).result is None
+
+
+def test_it_is_there_for_the_last_attempt_of_the_slowest_receiver_and_an_hour_longer(session, secret):
+    job, delivery = secret
+    now = NOW
+    while settled(session, delivery, outcome(503, retry_after_s=1e9), now, jitter=1.0) is DeliveryState.PENDING:
+        now = stored(session, delivery).due_ms
+        jobs.forget(session, now)
+        assert row(session, job).result is not None, stored(session, delivery).attempts
+    assert stored(session, delivery).attempts == len(SCHEDULE_S)
+    jobs.forget(session, now + FORGET_MS - 1)
+    assert row(session, job).result is not None
+    jobs.forget(session, now + FORGET_MS)
+    assert row(session, job).result is None
+
+
+def test_it_goes_though_no_delivery_is_ever_tried(session, secret):
+    job, _ = secret
+    jobs.forget(session, row(session, job).forget_due_ms)
     assert row(session, job).result is None
 
 
