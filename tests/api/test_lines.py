@@ -12,15 +12,13 @@ from functools import partial
 import pytest
 from starlette.requests import Request
 
-from api import app, cancel
+from api import cancel
 from api.acceptance import Accepted
 from api.dialects import CHAT
 from api.held import answer
 from api.lines import EventStream, chat_closing, entries, whole
 from infra.clock import now_ms
 from infra.database import Database
-from infra.schema import migrate
-from infra.settings import Settings
 from models import accounts
 from models.accounts import Caller
 from models.errors import EngineError
@@ -33,15 +31,6 @@ from tests.models.conftest import submitted
 WITHIN_S = 20.0
 CHUNK = b'{"choices":[]}'
 UNHEARD_OF = b'{"state":"unheard of","error":null,"completion":null,"waited_ms":null}'
-
-
-@pytest.fixture
-async def state(tmp_path, redis_url):
-    url = f"sqlite:///{tmp_path}/test.db"
-    migrate(url)
-    settings = Settings(_env_file=None, data_dir=tmp_path, database_url=url, redis_url=redis_url)
-    async with app.opened(settings) as opened:
-        yield opened
 
 
 @pytest.fixture
