@@ -3,12 +3,15 @@
 RE2 comes with pyarrow.  What it does not know (look-around, references back) is refused in words.
 """
 
+import re
 from functools import lru_cache
 from typing import Any
 
 from models.errors import InvalidRequest
 
 PATTERN_CHARACTERS = 1_000
+_PIECE = re.compile(r"\\Q.*?(?:\\E|$)|\\.|\[\^?\]?(?:\[:\w+:\]|\\.|[^\]\\])*\]|\((?!\?)", re.DOTALL)
+"""What is quoted, escaped or a class, where a bracket is itself; or a bracket that opens a group without a name."""
 
 
 def found_in(pattern: str, text: str) -> bool:
@@ -23,8 +26,9 @@ def count_in(pattern: str, text: str) -> int:
 
 def first_in(pattern: str, text: str) -> str | None:
     """The first part of the text that matches."""
+    plain = _PIECE.sub(lambda piece: "(?:" if piece[0] == "(" else piece[0], _short(pattern))  # pyarrow wants all named
     try:
-        found = _compute().extract_regex(_array(text), pattern=f"(?P<found>{_short(pattern)})")[0].as_py()
+        found = _compute().extract_regex(_array(text), pattern=f"(?P<found>{plain})")[0].as_py()
     except (ValueError, KeyError) as error:
         raise _refused(error) from None
     return None if found is None else str(found["found"])
