@@ -137,8 +137,11 @@ def settle(session: Session, taken: Taken, outcome: Outcome, now_ms: int, jitter
     session.execute(insert(DeliveryAttempt), [_attempt(taken, outcome)])
     state = session.execute(step.values(**columns).returning(Delivery.state)).scalar_one_or_none()
     if state in _FORGOTTEN_AFTER_MS:
-        forget = update(Job).where(Job.id == taken.job_id, Job.forget_due_ms.is_not(None))
-        session.execute(forget.values(forget_due_ms=now_ms + _FORGOTTEN_AFTER_MS[state]))
+        due_ms = now_ms + _FORGOTTEN_AFTER_MS[state]
+        forget = update(Job).where(
+            Job.id == taken.job_id, Job.forget_due_ms > due_ms
+        )  # never put off: it may be deleted
+        session.execute(forget.values(forget_due_ms=due_ms))
     return state
 
 

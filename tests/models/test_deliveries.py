@@ -6,6 +6,7 @@ from sqlalchemy.exc import IntegrityError
 
 from models import deliveries, jobs
 from models.accounts import create_account
+from models.deletions import delete_job
 from models.deliveries import FORGET_MS, SEND_LEASE_MS, Due, Outcome, host_of
 from models.handover import Ending
 from models.lifecycle import JobState
@@ -191,6 +192,13 @@ def test_it_is_there_for_the_last_attempt_of_the_slowest_receiver_and_an_hour_lo
     assert row(session, job).result is not None
     jobs.forget(session, now + FORGET_MS)
     assert row(session, job).result is None
+
+
+def test_what_was_deleted_meanwhile_is_not_put_off(session, secret):
+    job, delivery = secret
+    delete_job(session, job, NOW)
+    settled(session, delivery, outcome(410), NOW + 5000)
+    assert row(session, job).forget_due_ms == NOW
 
 
 def test_it_goes_though_no_delivery_is_ever_tried(session, secret):
