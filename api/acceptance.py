@@ -58,7 +58,7 @@ def headers_of(accepted: Accepted) -> dict[str, str]:
 
 
 async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door, key: str | None = None) -> Accepted:
-    """The job that now exists.  Raises InvalidRequest and its kin, NotFound, Unavailable."""
+    """The job that now exists.  Raises InvalidRequest and its kin, NotFound, QueueFull, Unavailable."""
     asked = _asked(caller, key, idempotency.digest(door, body))
     if asked and (known := await made_before(state, asked)):
         return Accepted(known, again=True)
@@ -125,6 +125,8 @@ async def _made(
     state: State, caller: Caller, new: Sequence[NewJob], asked: Asked | None, ahead: int | None = None
 ) -> Accepted:
     """Admitted, inserted and published, all or none."""
+    for card_id, queue in {(job.card, job.queue) for job in new}:
+        state.fleet.require_room(card_id, queue, state.settings.queue_most)
     new = await admit(state.database, state.redis, caller, new, add_headers)
     made = await made_once(state, caller, new, new[0].id, _submitting(new, asked))
     if made != new[0].id:

@@ -16,7 +16,7 @@ from api.answers import json_response
 from api.cancel import hang_up
 from api.deps import State
 from api.dialects import Dialect
-from api.lines import EventStream, chat_closing, entries, or_hang_up, whole
+from api.lines import EventStream, chat_closing, entries, or_hang_up, or_leave, whole
 from models.accounts import Caller
 from models.errors import InvalidRequest, Unavailable
 from models.wire.ending import StreamEnd
@@ -33,7 +33,8 @@ async def answer(
     if stream:
         line, closing = entries(state, accepted.job_id), partial(chat_closing, dialect=dialect)
         return EventStream(line, closing=closing, headers=headers, on_hang_up=leave, dialect=dialect)
-    ending = await or_hang_up(request, whole(state, accepted.job_id))
+    with or_leave(leave):
+        ending = await or_hang_up(request, whole(state, accepted.job_id))
     if ending is not None:
         return _whole(ending, headers, dialect)
     if leave is not None:

@@ -3,14 +3,14 @@
 `EventStream` sends a job's chunks as server-sent events; `whole` waits for the end.  Both follow the job's token stream and hold no
 database session meanwhile.  A line that is silent for a while is kept alive by comments, and its job's row is looked at, since
 Redis may have lost what it held.  Who hangs up on a chat cancels it: the disconnect is awaited beside the stream, not noticed
-at the next write.
+at the next write.  So does whoever is told an error that is not how the job ended: they would ask again, and pay twice.
 
 Nothing is sent before the first entry (or `HOLD_S`), so that what fails early still has its status.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import orjson
@@ -95,6 +95,17 @@ async def gone(receive: Receive) -> None:
         pass
 
 
+@contextmanager
+def or_leave(leave: Callable[[], None] | None) -> Iterator[None]:
+    """An error that goes up is the caller's answer, so nobody is left for the job's; unless it is how the job ended."""
+    try:
+        yield
+    except Exception as error:
+        if leave is not None and not (isinstance(error, TramError) and error.ended):
+            leave()
+        raise
+
+
 class EventStream(Response):
     """A job's chunks as server-sent events, each with its id, then what `closing` says."""
 
@@ -122,7 +133,8 @@ class EventStream(Response):
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 return sending.result()
-            self._hang_up()
+            if self._on_hang_up is not None:
+                self._on_hang_up()
         finally:
             for task in (sending, leaving):
                 task.cancel()
@@ -130,22 +142,21 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send) -> None:
         try:
-            async with aclosing(self._line) as line:
-                async for entry in line:
-                    body = _QUIET if entry is None else self._events(entry)
-                    if not self._begun and entry is not None:
-                        self._own += waited(entry)
-                    await self._send(send, body)
+            with or_leave(self._on_hang_up):
+                await self._send_entries(send)
         except TramError as error:
             if not self._begun:
                 raise
             await self._send(send, error_event(error, self._dialect))
-            self._hang_up()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _hang_up(self) -> None:
-        if self._on_hang_up is not None:
-            self._on_hang_up()
+    async def _send_entries(self, send: Send) -> None:
+        async with aclosing(self._line) as line:
+            async for entry in line:
+                body = _QUIET if entry is None else self._events(entry)
+                if not self._begun and entry is not None:
+                    self._own += waited(entry)
+                await self._send(send, body)
 
     async def _send(self, send: Send, body: bytes) -> None:
         if not self._begun:

@@ -4,6 +4,7 @@ The result holds the choices of every chunk, so a stream rebuilt here is byte fo
 same event ids.
 """
 
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -13,12 +14,15 @@ from api.deps import State
 from infra.results import result_of
 from infra.token_stream import Entry, EventId
 from models import jobs
-from models.errors import Cancelled, NotFound
+from models.errors import Cancelled, NotFound, Unavailable
 from models.lifecycle import FINAL, JobState
 from models.tables.jobs import Job
 from models.wire.chat import tier_of
 from models.wire.ending import StreamEnd
 from models.wire.stream import Frame
+
+LOOK_S = 1.0
+"""A row is read in a millisecond; what Redis has to tell is not to wait for longer, and there is another look."""
 
 
 async def job_of(state: State, account_id: str, job_id: str) -> Job:
@@ -30,8 +34,12 @@ async def job_of(state: State, account_id: str, job_id: str) -> Job:
 
 
 async def stored_entries(state: State, job_id: str, seen: EventId) -> list[Entry]:
-    """What an ended job's stream held behind `seen`, in one entry; nothing while the job is open."""
-    job = await state.database.read(partial(_get, job_id=job_id))
+    """What an ended job's stream held behind `seen`, in one entry; nothing while the job is open, or the database away."""
+    try:
+        async with asyncio.timeout(LOOK_S):
+            job = await state.database.read(partial(_get, job_id=job_id))
+    except (Unavailable, TimeoutError):
+        return []
     if job is None or job.state not in FINAL:
         return []
     return [stream_of(job, await result_of(state.objects, job), seen)]

@@ -7,7 +7,7 @@ hosts.  Beside it the served card is kept for a week: a caller of a model whose 
 
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,8 @@ class Told(_Told):
     workers: tuple[Worker, ...]
     cards: tuple[Card, ...]
     """Served within the last week."""
+    waiting: dict[str, int]
+    """Jobs that no worker has taken, by queue; of those queues that were asked about."""
     mark: bytes | None
     """Another one than before: Redis has lost everything in between, and workers have to announce themselves anew."""
 
@@ -109,16 +111,19 @@ async def withdraw(redis: Redis, name: str) -> None:
     await pipe.execute()
 
 
-async def read(redis: Redis) -> Told:
+async def read(redis: Redis, queues: Sequence[str] = ()) -> Told:
     """One of infra.redis.FAULTS when Redis is away."""
     pipe = redis.pipeline(transaction=False)
     pipe.get(MARK)
     for index, key in ((WORKERS, WORKER), (CARDS, CARD)):
         pipe.sort(index, by="nosort", get=["#", key + "*"])
+    for queue in queues:
+        pipe.llen(queue)
     mark, *found = await pipe.execute()
-    workers, cards = (dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found)
+    workers, cards = (dict(zip(flat[::2], flat[1::2], strict=True)) for flat in found[:2])
+    waiting = dict(zip(queues, found[2:], strict=True))
     await _forget(redis, {WORKERS: workers, CARDS: cards})
-    return Told(workers=tuple(_workers(workers)), cards=tuple(_cards(cards)), mark=mark)
+    return Told(workers=tuple(_workers(workers)), cards=tuple(_cards(cards)), waiting=waiting, mark=mark)
 
 
 def runs_here(worker: Worker) -> bool:

@@ -19,8 +19,10 @@ from redis.asyncio import Redis
 from infra import fleet
 from infra.fleet import Told, Worker
 from infra.redis import FAULTS
+from infra.room import Room
 from models.cards.card import Card, catalogue, resolve, stand_ins
 from models.errors import NotFound, Unavailable
+from models.placement import queues_of
 
 REFRESH_S = 1.0
 BOUND_S = 1.5
@@ -60,6 +62,7 @@ class Fleet:
         self._early_until_s = math.inf if patient else 0.0
         self.view = view_of((), {})
         self._served: dict[str, Card] = {}
+        self._room = Room()
         self._mark: bytes | None = None
         self._doubt_until_s = 0.0
         self._begun_s = 0.0
@@ -86,7 +89,7 @@ class Fleet:
             self._begun_s = time.monotonic()
             try:
                 async with asyncio.timeout(BOUND_S):
-                    self._take(await fleet.read(self._redis))
+                    self._take(await fleet.read(self._redis, self._queues()))
                 self._away = False
             except FAULTS as error:
                 if not self._away:
@@ -122,6 +125,11 @@ class Fleet:
                 code="no_worker",
             )
 
+    def require_room(self, card_id: str, queue: str, most: int) -> None:
+        """Raises QueueFull while so many wait that go first; while Redis is away that is not known, and nobody is refused."""
+        if not self._away:
+            self._room.require(card_id, queue, most)
+
     def known(self, name: str) -> Card | None:
         """A joined engine's card is in no catalogue, and answers first while it is served."""
         return self.view.names.get(name) or resolve(name)
@@ -141,6 +149,9 @@ class Fleet:
             await asyncio.sleep(REFRESH_S)
             await self.refresh()
 
+    def _queues(self) -> list[str]:
+        return [queue for card_id in {**catalogue(), **self._served} for queue in queues_of(card_id)]
+
     def _take(self, told: Told) -> None:
         now_s = time.monotonic()
         if self._mark not in {None, told.mark}:
@@ -150,6 +161,7 @@ class Fleet:
             self._early_until_s = min(self._early_until_s, now_s + DOUBT_S)
         before = {worker.name: worker for worker in self.view.workers if now_s < self._doubt_until_s}
         self._served |= {card.id: card for card in told.cards}
+        self._room.note(told.waiting, told.workers, now_s)
         self.view = view_of({**before, **{worker.name: worker for worker in told.workers}}.values(), self._served)
 
 

@@ -8,7 +8,8 @@ when the bucket is empty, and then overfills it.
 What a job may cost at most is held from its admission to its end, beside what was spent.  Redis is the gate and not the book: what
 was spent is seeded from the database, again every minute, and a hold says when it should be doubted, so that a job that ended
 without letting go (its worker died in between) is found out when somebody is refused because of it.  Seeding goes by a count of
-settlements: if one came between the reading of the books and the seed, the books are read again.
+settlements: if one came between the reading of the books and the seed, the books are read again.  A script whose answer was lost is
+repeated, so each counts a job once.
 
 It raises what Redis raises (`infra.redis.FAULTS`), but for `let_go`; what follows from that is the caller's to say.
 """
@@ -64,8 +65,13 @@ end
 
 _TAKE = """
 local stale, refused, levels, doubted = {}, {}, {}, {}
-local micros, tokens, jobs = 0, 0, #asked.demands
-for _, each in ipairs(asked.demands) do micros = micros + each.micros; tokens = tokens + each.tokens end
+local micros, tokens, jobs, demands = 0, 0, 0, {}
+for _, each in ipairs(asked.demands) do
+    if not redis.call('ZSCORE', KEYS[2], each.job_id) then  -- else it is taken, and our answer was lost on the way
+        micros, tokens, jobs = micros + each.micros, tokens + each.tokens, jobs + 1
+        table.insert(demands, each)
+    end
+end
 local function set(value) return type(value) == 'number' end
 
 for place, limits in ipairs(asked.limits) do
@@ -81,6 +87,7 @@ end
 if #stale > 0 then return cjson.encode({stale = stale}) end
 
 local function refuse(place, kind, wait_ms, left, held)
+    if jobs == 0 then return end
     table.insert(refused, {account = place - 1, kind = kind, wait_ms = wait_ms, left = left, held = held or 0})
 end
 local function budget(place, kind, limit, spent, held)
@@ -127,7 +134,7 @@ for place, limits in ipairs(asked.limits) do
     local rpm, tpm = limits.requests_per_minute, limits.tokens_per_minute
     if set(rpm) then levels[place].requests = pour(state, 'r', rpm, jobs) end
     if set(tpm) then levels[place].tokens = pour(state, 't', tpm, tokens) end
-    for _, each in ipairs(asked.demands) do hold(state, open, held, each.job_id, each.micros, each.tokens) end
+    for _, each in ipairs(demands) do hold(state, open, held, each.job_id, each.micros, each.tokens) end
     for _, key in ipairs({state, open, held}) do redis.call('PEXPIRE', key, asked.keep_ms) end
 end
 return cjson.encode({levels = levels})

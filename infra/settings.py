@@ -54,6 +54,11 @@ class Settings(BaseSettings):
         description="CIDRs webhooks and images' addresses may lie in though private, comma separated; empty: with SQLite loopback, else none",
     )
     concurrency: int = Field(0, ge=0, le=4096, description="Jobs one worker holds at once; 0: from the card")
+    queue_most: int = Field(
+        20_000,
+        ge=1,
+        description="Jobs of a model that may wait; beyond it, new ones are refused with 429 until there is room",
+    )
     max_body_bytes: int = Field(4 << 20, ge=1024, description="Largest request body accepted")
     max_file_bytes: int = Field(512 << 20, ge=1024, description="Largest file accepted; files are not held in memory")
     drain_s: float = Field(

@@ -4,12 +4,13 @@ The row is made in the transaction that ends the job, so the two cannot part.  D
 sender takes a delivery by moving its due time past its own time limit and raising `attempts`, which fences what it reports.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
+from urllib.parse import urlsplit
 
-from sqlalchemy import Row, Table, insert, select, update
+from sqlalchemy import Row, Table, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from models import ids
@@ -17,15 +18,21 @@ from models.lifecycle import JobState
 from models.tables.batches import Batch
 from models.tables.jobs import Job
 from models.tables.webhooks import Delivery, DeliveryAttempt, DeliveryState
-from models.webhooks import Verdict, completion_event, next_due, verdict
+from models.webhooks import SCHEDULE_S, Verdict, completion_event, next_due, verdict
 
 SEND_LEASE_MS = 60_000
 """Above the 15-second limit of one attempt: a sender that dies gives the delivery up after this."""
+FORGET_MS = 3_600_000
+"""How long the answer of a job with `store: false` can be fetched, if no webhook takes it."""
+TRIED_MS = 2 * sum(SCHEDULE_S) * 1000
+"""A delivery is settled by then, and says when the answer goes: receivers may double each step, no more."""
+_FORGOTTEN_AFTER_MS = {DeliveryState.DELIVERED: 0, DeliveryState.FAILED: FORGET_MS}
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
     id: str
+    account_id: str
     url: str
 
 
@@ -89,12 +96,24 @@ def _announce(session: Session, ended: Any, event: str, now_ms: int, **subject: 
 _DELIVERIES = cast("Table", Delivery.__table__)
 
 
-def due(session: Session, now_ms: int, limit: int) -> list[Due]:
-    """The longest due first."""
-    waiting = select(Delivery.id, Delivery.url).where(
-        Delivery.state == DeliveryState.PENDING, Delivery.due_ms <= now_ms
-    )
+def due(
+    session: Session, now_ms: int, limit: int, *, hosts: Collection[str] = (), accounts: Collection[str] = ()
+) -> list[Due]:
+    """The longest due first, but for what goes to these hosts and what is told for these accounts."""
+    waiting = select(Delivery.id, Delivery.account_id, Delivery.url)
+    waiting = waiting.where(Delivery.state == DeliveryState.PENDING, Delivery.due_ms <= now_ms)
+    for host in hosts:
+        begun = [host + following for following in ("", "/", "?", "#")]
+        waiting = waiting.where(func.substr(Delivery.url, 1, len(host) + 1).not_in(begun))
+    if accounts:
+        waiting = waiting.where(Delivery.account_id.not_in(accounts))
     return [Due(*row) for row in session.execute(waiting.order_by(Delivery.due_ms).limit(limit))]
+
+
+def host_of(url: str) -> str:
+    """All that stands before the path: two ports of a machine are two hosts."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def take(session: Session, delivery_id: str, now_ms: int) -> Taken | None:
@@ -117,9 +136,12 @@ def settle(session: Session, taken: Taken, outcome: Outcome, now_ms: int, jitter
     )
     session.execute(insert(DeliveryAttempt), [_attempt(taken, outcome)])
     state = session.execute(step.values(**columns).returning(Delivery.state)).scalar_one_or_none()
-    if state is DeliveryState.DELIVERED:
-        forget = update(Job).where(Job.id == taken.job_id, Job.forget_due_ms.is_not(None))
-        session.execute(forget.values(forget_due_ms=now_ms))
+    if state in _FORGOTTEN_AFTER_MS:
+        due_ms = now_ms + _FORGOTTEN_AFTER_MS[state]
+        forget = update(Job).where(
+            Job.id == taken.job_id, Job.forget_due_ms > due_ms
+        )  # never put off: it may be deleted
+        session.execute(forget.values(forget_due_ms=due_ms))
     return state
 
 

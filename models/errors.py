@@ -16,7 +16,7 @@ An error knows its `code`, the `param` at fault and whether trying again can hel
     |-- RateLimited             the account's limit of requests, tokens or open jobs; come back after `retry_after_s`
     |-- NotFound                absent, or somebody else's (the two look the same)
     |-- Conflict                the thing is not in a state that allows this
-    |-- QueueFull               come back after `retry_after_s`
+    |-- QueueFull               as many jobs wait for the model as may; come back after `retry_after_s`
     |-- Unavailable             nothing can serve this right now
     |-- Expired                 the deadline passed
     |-- Cancelled               somebody asked for it to stop

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from models.deliveries import announce
+from models.deliveries import FORGET_MS, TRIED_MS, announce
 from models.handover import Claimed, Doomed, Ending, Moved, NewJob, Renewed
 from models.lifecycle import FINAL, TRANSITIONS, JobState
 from models.limits import cost_micros, settlement
@@ -30,8 +30,6 @@ LEASE_MS = 12_000
 """How long a silent worker keeps its jobs; with a sweep each second they run again within 15 s."""
 MAX_ATTEMPTS = 5
 """A job that loses five workers most likely kills them."""
-FORGET_MS = 3_600_000
-"""How long the answer of a job with `store: false` can be fetched, if no webhook takes it earlier."""
 PUBLISH_DOUBT_MS = 10_000
 """After this long in the queue, `upkeep` asks whether the broker still holds the message."""
 
@@ -191,14 +189,15 @@ def _stands(session: Session, job_id: str, attempt: int, ending: Ending) -> bool
 
 
 def _remains(job: Row[Any], ending: Ending) -> dict[str, Any]:
-    """Of a job that is not to be stored: nothing, but an answer its owner has an hour to fetch, or until the webhook takes it."""
+    """Of a job that is not to be stored: nothing, but an answer its owner has an hour to fetch, or until the webhook is settled."""
     if job.store:
         return {"parameters": job.parameters, "forget_due_ms": None}
     if job.door is Door.CHAT:
         return {"parameters": None, "result": None, "result_key": None, "forget_due_ms": None}
     if job.door is Door.BATCH:  # its batch's file is to hold it, and then lets go (`models.batch_results`)
         return {"parameters": None, "forget_due_ms": None}
-    return {"parameters": None, "forget_due_ms": ending.at_ms + FORGET_MS}
+    tried_ms = 0 if job.webhook_url is None else TRIED_MS
+    return {"parameters": None, "forget_due_ms": ending.at_ms + tried_ms + FORGET_MS}
 
 
 # Submission, claim and end are what every job costs, so their statements are built once, and go round the ORM.

@@ -1,17 +1,18 @@
 """How do webhooks leave the house?  Rounds: take what is due, send it, write down what came of it.
 
 No queue of its own: the rows have due times, a round finds them, and a nudge from whoever ended a job starts the next round at once.
-A hundred endings cost one query, not a hundred messages.  A receiver that hangs holds its own few places only.
+A hundred endings cost one query, not a hundred messages.  A receiver that hangs holds its own few places only, however much is due
+there, and an account whose receivers all hang no more than half.
 """
 
 import asyncio
 import logging
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from urllib.parse import urlsplit
 
 from sqlalchemy.orm import Session
 
@@ -21,7 +22,7 @@ from infra.objects import ObjectStore
 from infra.outbound import Outbound, Unreachable
 from infra.results import result_of
 from models import accounts, deliveries
-from models.deliveries import Outcome, Taken
+from models.deliveries import Due, Outcome, Taken, host_of
 from models.errors import NotFound, Unavailable
 from models.tables.batches import Batch
 from models.tables.jobs import Job
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 AT_ONCE = 64
 AT_ONCE_A_HOST = 16
 """A receiver that takes its 15 seconds each time must leave room for the others."""
+AT_ONCE_AN_ACCOUNT = 32
+"""So must whoever has four of them."""
+_WINDOW = 4 * AT_ONCE
 
 
 @dataclass
@@ -45,18 +49,20 @@ class Deliverer:
     """Where receivers find the API, for results that are too large to be sent."""
     _sending: set[asyncio.Task[None]] = field(default_factory=set)
     _hosts: Counter[str] = field(default_factory=Counter)
+    _accounts: Counter[str] = field(default_factory=Counter)
 
     async def round(self) -> None:
         """Starts sending what is due, as far as there is room."""
-        room = AT_ONCE - len(self._sending)
-        if room <= 0:
-            return
-        due = await self.database.read(partial(deliveries.due, now_ms=now_ms(), limit=4 * AT_ONCE))
-        chosen = self._chosen(due, room)
-        taken = await asyncio.gather(*(self._take(delivery_id) for delivery_id in chosen))
-        for delivery in taken:
-            if delivery is not None:
-                self._start(delivery)
+        room, more = AT_ONCE - len(self._sending), True
+        while room > 0 and more:
+            due = await self.database.read(self._due())
+            chosen = self._chosen(due, room)
+            taken = await asyncio.gather(*(self._take(delivery_id) for delivery_id in chosen))
+            for delivery in taken:
+                if delivery is not None:
+                    self._start(delivery)
+            room -= len(chosen)
+            more = len(due) == _WINDOW and any(taken)  # what stood first may have been more of the same
 
     async def close(self) -> None:
         """What is under way is given up; its due time brings it back."""
@@ -64,32 +70,44 @@ class Deliverer:
             task.cancel()
         await asyncio.gather(*self._sending, return_exceptions=True)
 
-    def _chosen(self, due: "list[deliveries.Due]", room: int) -> list[str]:
-        hosts = self._hosts.copy()
+    def _due(self) -> Callable[[Session], list[Due]]:
+        """Without those who have all their places: they would fill the window, and nobody else be found."""
+        hosts = [host for host, count in self._hosts.items() if count >= AT_ONCE_A_HOST]
+        accounts = [account for account, count in self._accounts.items() if count >= AT_ONCE_AN_ACCOUNT]
+        return partial(deliveries.due, now_ms=now_ms(), limit=_WINDOW, hosts=hosts, accounts=accounts)
+
+    def _chosen(self, due: list[Due], room: int) -> list[str]:
+        hosts, accounts = self._hosts.copy(), self._accounts.copy()
         chosen: list[str] = []
-        for delivery in due:
-            host = _host(delivery.url)
-            if hosts[host] < AT_ONCE_A_HOST and len(chosen) < room:
+        for each in due:
+            host, account = host_of(each.url), each.account_id
+            if hosts[host] < AT_ONCE_A_HOST and accounts[account] < AT_ONCE_AN_ACCOUNT and len(chosen) < room:
                 hosts[host] += 1
-                chosen.append(delivery.id)
+                accounts[account] += 1
+                chosen.append(each.id)
         return chosen
 
     async def _take(self, delivery_id: str) -> Taken | None:
         return await self.database.write(partial(deliveries.take, delivery_id=delivery_id, now_ms=now_ms()))
 
     def _start(self, taken: Taken) -> None:
-        host = _host(taken.url)
-        self._hosts[host] += 1
+        self._count(taken, 1)
         task = asyncio.create_task(self._send(taken))
         self._sending.add(task)
 
         def done(ended: "asyncio.Task[None]") -> None:
             self._sending.discard(ended)
-            self._hosts[host] -= 1
+            self._count(taken, -1)
             if not ended.cancelled() and (error := ended.exception()):
                 log.error("a delivery broke", exc_info=error)
 
         task.add_done_callback(done)
+
+    def _count(self, taken: Taken, change: int) -> None:
+        for places, holder in ((self._hosts, host_of(taken.url)), (self._accounts, taken.account_id)):
+            places[holder] += change
+            if not places[holder]:
+                del places[holder]  # there are ever more hosts
 
     async def _send(self, taken: Taken) -> None:
         outcome = await self._attempt(taken)
@@ -143,7 +161,3 @@ def _facts(session: Session, taken: Taken) -> tuple[Job | Batch, list[str]]:
     if taken.batch_id is not None:
         return session.get_one(Batch, taken.batch_id), secrets
     return session.get_one(Job, taken.job_id), secrets
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc

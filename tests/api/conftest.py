@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from api.app import opened
+from api.deps import State
 from api.stack import api_command
 from infra.database import Database
 from infra.ports import free_port
@@ -50,6 +52,16 @@ def api_postgres(redis_url: str, postgres_server: str, tmp_path_factory: pytest.
     folder = tmp_path_factory.mktemp("api-postgres")
     with blank_postgres(postgres_server) as url, _serving(folder, url, redis_url) as served:
         yield served
+
+
+@pytest.fixture
+async def state(tmp_path: Path, redis_url: str) -> AsyncIterator[State]:
+    """What the routes stand on, in this process, on SQLite."""
+    url = f"sqlite:///{tmp_path}/test.db"
+    migrate(url)
+    settings = Settings(_env_file=None, data_dir=tmp_path, database_url=url, redis_url=redis_url)
+    async with opened(settings) as state:
+        yield state
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from infra.fleet import Engine, Worker
 from infra.fleet_view import Fleet, view_of
 from infra.redis import MARK
 from models.cards.card import Card, catalogue
-from models.errors import NotFound, Unavailable
+from models.errors import NotFound, QueueFull, Unavailable
+from models.placement import queue_for
 
 DEMO, LARGE = catalogue()["tram-demo"], catalogue()["mistral-small-24b-instruct-2501-awq"]
 
@@ -190,3 +191,19 @@ async def test_it_follows_by_itself(known: Fleet, redis: Redis, monkeypatch: pyt
     async with asyncio.timeout(5):
         await enough.wait()
     await known.close()
+
+
+async def test_a_full_queue_is_seen_with_the_next_look_and_nobody_is_refused_unseen(redis: Redis) -> None:
+    queue = queue_for(DEMO.id)
+    fresh = Fleet(redis)
+    await redis.rpush(queue, "one", "two")
+    fresh.require_room(DEMO.id, queue, 2)
+    await fresh.refresh()
+    with pytest.raises(QueueFull):
+        fresh.require_room(DEMO.id, queue, 2)
+    fresh.require_room(DEMO.id, queue, 3)
+    nowhere = redis_keys.client("unix:///nowhere")
+    fresh._redis = nowhere
+    await fresh.refresh()
+    fresh.require_room(DEMO.id, queue, 2)
+    await nowhere.aclose()

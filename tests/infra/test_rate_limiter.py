@@ -1,6 +1,7 @@
 """Limits hold to the last job however many ask at once and through however many processes; holds are let go once.  A real Redis."""
 
 import asyncio
+import itertools
 import signal
 import subprocess
 import time
@@ -47,6 +48,36 @@ async def other(redis_url):
     connected = client(redis_url)
     yield connected
     await connected.aclose()
+
+
+@pytest.fixture
+async def torn(redis_url, tmp_path):
+    """A client, and what was lost on its way: the answer to the first admission, which Redis had done."""
+    lost, links = [], set()
+
+    async def link(reader, writer):
+        links.add(asyncio.current_task())
+        there, back = await asyncio.open_unix_connection(redis_url.removeprefix("unix://"))
+        await there_and_back(reader, back, there, writer, lost)
+        for end in (writer, back):
+            end.close()
+
+    async with await asyncio.start_unix_server(link, tmp_path / "torn"):
+        connected = client(f"unix://{tmp_path}/torn")
+        yield connected, lost
+        await connected.aclose()
+        await asyncio.gather(*links)
+
+
+async def there_and_back(caller, server, answers, writer, lost):
+    """Redis answers one question after the other."""
+    while question := await caller.read(65536):
+        server.write(question)
+        answer = await answers.read(65536)
+        if b"demands" in question and not lost:
+            return lost.append(answer)
+        writer.write(answer)
+    return None
 
 
 def job(number, tokens=0, micros=0):
@@ -130,15 +161,15 @@ async def test_a_rate_comes_back_with_time_and_says_when(redis):
     limits = Limits(A, requests_per_minute=600)
     for number in range(600):
         assert not (await ask(redis, limits, job(number))).refused or number > 590
-    told = await ask(redis, limits, job(1000))
-    while not told.refused:
-        told = await ask(redis, limits, job(1001))
+    more = itertools.count(600)  # a job that was let in is not counted again
+    while not (told := await ask(redis, limits, job(next(more)))).refused:
+        pass
     (refused,) = told.refused
     assert (refused.kind, refused.account) == (Kind.REQUESTS, 0)
     assert 0 < refused.wait_ms <= 100
     assert told.levels[0]["requests"] > 599
     await redis.hset(f"{ACCOUNT}{A}:state", "r@", int(time.time() * 1000) - 200)
-    assert not (await ask(redis, limits, job(1002))).refused
+    assert not (await ask(redis, limits, job(next(more)))).refused
 
 
 async def test_what_is_larger_than_the_bucket_goes_when_it_is_empty_and_overfills_it(redis):
@@ -252,6 +283,23 @@ async def test_a_rate_doubts_nobody(redis):
     await redis.zadd(f"{ACCOUNT}{A}:open", {"job_1": 1})
     told = await ask(redis, limits, job(2))
     assert (kinds(told), list(told.doubted)) == ([Kind.REQUESTS], [])
+
+
+async def test_an_admission_whose_answer_was_lost_is_taken_once(redis, torn):
+    """redis-py repeats it: neither money, nor place, nor rate is bound twice, and the job is not refused because of itself."""
+    connected, lost = torn
+    await ask(redis, Limits(P, parallel=1), job(0))  # now the server knows the script
+    await seeded(redis, A)
+    limits = Limits(A, parallel=1, requests_per_minute=1, tokens_per_minute=10, total_cap_micros=1000)
+    told = await ask(connected, limits, job(1, tokens=100, micros=1000))
+    assert len(lost) == 1
+    assert b"levels" in lost[0]
+    assert (kinds(told), told.stale) == ([], [])
+    assert 99 < told.levels[0]["tokens"] <= 100
+    assert told.levels[0]["requests"] <= 1
+    assert kinds(await ask(redis, limits, job(2, micros=1))) == list(Kind)[1:]
+    await settle(redis, ended(1, tokens=0, micros=10))
+    assert await redis.hmget(f"{ACCOUNT}{A}:state", "s:total", "held") == [b"10", b"0"]
 
 
 async def test_keys_do_not_stay_for_ever(redis):

@@ -6,9 +6,9 @@ from sqlalchemy.exc import IntegrityError
 
 from models import deliveries, jobs
 from models.accounts import create_account
-from models.deliveries import SEND_LEASE_MS, Due, Outcome
+from models.deletions import delete_job
+from models.deliveries import FORGET_MS, SEND_LEASE_MS, Due, Outcome, host_of
 from models.handover import Ending
-from models.jobs import FORGET_MS
 from models.lifecycle import JobState
 from models.tables.webhooks import Delivery, DeliveryAttempt, DeliveryState
 from models.webhooks import SCHEDULE_S
@@ -49,8 +49,29 @@ def test_a_delivery_is_due_at_once_and_the_longest_due_first(session, account):
     jobs.finish(session, with_time, 1, Ending(JobState.FAILED, NOW - 1))
     by_job = {row.job_id: row.id for row in session.scalars(select(Delivery))}
     assert deliveries.due(session, NOW - 2, 10) == []
-    assert deliveries.due(session, NOW, 10) == [Due(by_job[with_time], HOOK + "/2"), Due(by_job[later], HOOK)]
-    assert deliveries.due(session, NOW, 1) == [Due(by_job[with_time], HOOK + "/2")]
+    first, second = Due(by_job[with_time], account, HOOK + "/2"), Due(by_job[later], account, HOOK)
+    assert deliveries.due(session, NOW, 10) == [first, second]
+    assert deliveries.due(session, NOW, 1) == [first]
+
+
+def test_what_is_due_to_some_hosts_and_accounts_is_left_out(session, account):
+    other = create_account(session, "eve", NOW)
+    a, b = "https://a.example", "https://a.example.org"
+    for whose, url in [(account, a), (account, a + "/x"), (other, a + "?x"), (other, b), (account, b + "/?" + a)]:
+        ended(session, whose, webhook_url=url)
+
+    def found(**without):
+        return {(each.account_id, each.url) for each in deliveries.due(session, NOW, 10, **without)}
+
+    assert found(hosts=[a]) == {(other, b), (account, b + "/?" + a)}
+    assert found(hosts=[a, b]) == set()
+    assert found(accounts=[account]) == {(other, a + "?x"), (other, b)}
+    assert found(hosts=[b], accounts=[other]) == {(account, a), (account, a + "/x")}
+
+
+@pytest.mark.parametrize("url", ["http://a:1/b", "http://a:1", "http://a:1?b", "http://a:1#b"])
+def test_a_host_is_all_before_the_path(url):
+    assert host_of(url) == "http://a:1"
 
 
 def test_a_sender_is_told_all_it_needs_and_nobody_else_gets_it_meanwhile(session, account, job, delivery):
@@ -142,15 +163,47 @@ def test_nobody_finds_the_delivery_of_another_account(session, account, delivery
     assert deliveries.find(session, create_account(session, "eve", NOW), delivery) is None
 
 
-def test_an_answer_that_was_not_to_be_stored_goes_when_it_is_delivered(session, account):
+@pytest.fixture
+def secret(session, account):
+    """A job that was not to be stored, and its delivery."""
     job = running(session, account, [said("secret")], store=False, webhook_url=HOOK)
     jobs.finish(session, job, 1, Ending(JobState.COMPLETED, NOW, result={"completion": "secret"}))
-    delivery = session.scalars(select(Delivery.id)).one()
+    return job, session.scalars(select(Delivery.id)).one()
+
+
+def test_an_answer_that_was_not_to_be_stored_goes_when_it_is_delivered(session, secret):
+    job, delivery = secret
     settled(session, delivery, outcome(500))
-    assert row(session, job).forget_due_ms == NOW + FORGET_MS
     settled(session, delivery, outcome(200), NOW + 5000)
     assert row(session, job).forget_due_ms == NOW + 5000
     jobs.forget(session, NOW + 5000)
+    assert row(session, job).result is None
+
+
+def test_it_is_there_for_the_last_attempt_of_the_slowest_receiver_and_an_hour_longer(session, secret):
+    job, delivery = secret
+    now = NOW
+    while settled(session, delivery, outcome(503, retry_after_s=1e9), now, jitter=1.0) is DeliveryState.PENDING:
+        now = stored(session, delivery).due_ms
+        jobs.forget(session, now)
+        assert row(session, job).result is not None, stored(session, delivery).attempts
+    assert stored(session, delivery).attempts == len(SCHEDULE_S)
+    jobs.forget(session, now + FORGET_MS - 1)
+    assert row(session, job).result is not None
+    jobs.forget(session, now + FORGET_MS)
+    assert row(session, job).result is None
+
+
+def test_what_was_deleted_meanwhile_is_not_put_off(session, secret):
+    job, delivery = secret
+    delete_job(session, job, NOW)
+    settled(session, delivery, outcome(410), NOW + 5000)
+    assert row(session, job).forget_due_ms == NOW
+
+
+def test_it_goes_though_no_delivery_is_ever_tried(session, secret):
+    job, _ = secret
+    jobs.forget(session, row(session, job).forget_due_ms)
     assert row(session, job).result is None
 
 

@@ -8,8 +8,9 @@ from sqlalchemy.exc import IntegrityError
 
 from models import jobs, outbox
 from models.accounts import create_account
+from models.deliveries import FORGET_MS
 from models.handover import Claimed, Doomed, Ending, Moved, Renewed
-from models.jobs import FORGET_MS, LEASE_MS, MAX_ATTEMPTS, PUBLISH_DOUBT_MS
+from models.jobs import LEASE_MS, MAX_ATTEMPTS, PUBLISH_DOUBT_MS
 from models.lifecycle import FINAL, TRANSITIONS, JobState
 from models.outbox import DOUBT_MOST_MS
 from models.tables.jobs import Door, Job

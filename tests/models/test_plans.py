@@ -18,7 +18,7 @@ GOES_BY = {
     "ix_jobs_queued_deadline": partial(jobs.expire_queued, now_ms=NOW, error=LOST),
     "ix_jobs_publish_due": partial(outbox.doubtful, now_ms=NOW),
     "ix_jobs_forget_due": lambda session: session.execute(select(Job.id).where(Job.forget_due_ms <= NOW)),
-    "ix_deliveries_due": partial(deliveries.due, now_ms=NOW, limit=10),
+    "ix_deliveries_due": partial(deliveries.due, now_ms=NOW, limit=10, hosts=["http://a"], accounts=["a"]),
     "ix_idempotency_keys_due_ms": partial(idempotency.forget, now_ms=NOW),
     "ix_turns_conversation": partial(transcripts.turns, conversation_id="conv_1"),
     "ix_messages_parent": partial(deletions._needed, name="0"),

@@ -44,6 +44,7 @@ LEFT_ALONE = {
     "max_body_bytes": "the default is the product's",
     "max_file_bytes": "the default is the product's",
     "engine_deterministic": "makes the engine slower: for a stack of one's own that is there for replays",
+    "queue_most": "the default is the product's",
     "drain_s": "stop_grace_period is written for the default",
     "engine_stuck_s": "the default is the product's",
 }
