@@ -44,7 +44,11 @@ class _Run:
         return datasets.chat(self.row.source, item.item)
 
     def questions(self, due: Due, completions: eval_results.Completions) -> list[NewRow]:
-        found = eval_results.questions_about(self.row, self.graders, due, completions)
+        try:
+            found = eval_results.questions_about(self.row, self.graders, due, completions)
+        except Exception:  # nobody is asked, and `grade` comes to the same end: the item's, not the run's
+            log.exception("nothing can be asked about item %s of %s", due.item.number, self.row.id)
+            found = {}
         return eval_items.judges_rows(self.row, due.item.number, found)
 
     def grade(self, due: Due, completions: eval_results.Completions) -> Graded:

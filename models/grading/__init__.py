@@ -14,7 +14,7 @@ from typing import Any
 from models.errors import InvalidRequest
 from models.grading.checks import JsonSchema, StringCheck
 from models.grading.computed import GRADERS_MOST, ComputedByExpression, Multi
-from models.grading.grader import Grade, Grader, Question, Spec, wrong
+from models.grading.grader import NAME_CHARACTERS, Grade, Grader, Question, Spec, wrong
 from models.grading.judges import LabelModel, PairModel, ScoreModel
 from models.grading.similarity import TextSimilarity
 
@@ -50,6 +50,8 @@ def _members(graders: Any) -> Iterator[tuple[str, Grader]]:
         place = f"graders.{key}" if key is not None else f"graders[{number}]"
         grader = _member(spec, place)
         name = str(key or grader.name)
+        if len(name) > NAME_CHARACTERS:  # it is part of the names of what judges are asked
+            raise wrong("graders", f"a grader's key has at most {NAME_CHARACTERS} characters")
         if not name.isidentifier() or name in seen:
             raise wrong(place, f"{name!r} cannot be named in a formula, or is there twice")
         seen.add(name)

@@ -5,13 +5,14 @@ error and never a pass.  Two answers are shown in both orders: a judge that chan
 not an answer, which is counted (`position_bias`) and scored as a tie.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from models.grading.grader import HALF, Grade, Grader, Question, Replies, Spec, messages_of, template_of, text_of, wrong
+from models.grading.grader import HALF, Grade, Grader, Question, Replies, Spec, messages_of, number_of, template_of, text_of, wrong
 from models.grading.template import Namespace, render, render_messages
 
 LABELS_MOST = 100
@@ -190,8 +191,9 @@ def _range(spec: Spec) -> tuple[float, float]:
     found = spec.get("range")
     if found is None:
         return 0.0, 1.0
-    if not isinstance(found, list) or len(found) != 2 or any(type(each) not in {int, float} for each in found):  # noqa: PLR2004
+    if not isinstance(found, list) or len(found) != 2:  # noqa: PLR2004
         raise wrong("range", "two numbers are wanted")
-    if not found[0] < found[1]:
+    low, high = (number_of({"range": each}, "range", math.nan) for each in found)
+    if not low < high:
         raise wrong("range", "the first number is the lower one")
-    return float(found[0]), float(found[1])
+    return low, high

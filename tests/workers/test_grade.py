@@ -21,7 +21,7 @@ from models.errors import NotFound
 from models.eval_items import graded_of
 from models.eval_results import blank_tallies
 from models.evals import NewEval, NewRun
-from models.grading import Grader
+from models.grading import Grader, grader_of
 from models.handover import Ending
 from models.lifecycle import JobState
 from models.packing import pack
@@ -279,3 +279,27 @@ async def test_a_grader_that_breaks_costs_its_item_and_not_the_run(world, monkey
     (item,) = await items(world)
     assert item.results[0]["error"] == "the grader broke: ZeroDivisionError"
     assert "could not be graded" in caplog.text
+
+
+@pytest.mark.parametrize("model", ["tram-demo", None])
+async def test_a_grader_that_cannot_ask_costs_its_item_and_not_the_run(world, monkeypatch, caplog, model):
+    def broken(self, namespace):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(type(grader_of(JUDGE)), "_questions", broken)
+    feeder = world.feeder()
+    await begin(world, JUDGE, rows=2, model=model, given={"output_text": "say 0"})
+    await turn(feeder)
+    await finish(world, feeder)
+    assert (await get(world, Batch)).state is BatchState.FAILED
+    assert [item.results[0]["error"] for item in await items(world)] == ["the grader broke: ZeroDivisionError"] * 2
+    assert "nothing can be asked" in caplog.text
+
+
+async def test_the_longest_names_of_judges_rows_fit_their_column(world):
+    feeder = world.feeder()
+    key = "k" * 200
+    await begin(world, {"type": "multi", "name": "m", "calculate_output": key, "graders": {key: JUDGE}}, rows=2)
+    await turn(feeder)
+    await finish(world, feeder)
+    assert counts(await get(world)) == (2, 0, 0)
