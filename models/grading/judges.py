@@ -12,7 +12,19 @@ from typing import Any
 
 import orjson
 
-from models.grading.grader import HALF, Grade, Grader, Question, Replies, Spec, messages_of, number_of, template_of, text_of, wrong
+from models.grading.grader import (
+    HALF,
+    Grade,
+    Grader,
+    Question,
+    Replies,
+    Spec,
+    messages_of,
+    number_of,
+    template_of,
+    text_of,
+    wrong,
+)
 from models.grading.template import Namespace, render, render_messages
 
 LABELS_MOST = 100
