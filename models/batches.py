@@ -30,7 +30,9 @@ TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
     BatchState.VALIDATING: frozenset({BatchState.IN_PROGRESS, BatchState.FAILED, BatchState.CANCELLING}),
     BatchState.IN_PROGRESS: frozenset({BatchState.FINALIZING, BatchState.CANCELLING}),
     BatchState.CANCELLING: frozenset({BatchState.CANCELLED}),
-    BatchState.FINALIZING: frozenset({BatchState.COMPLETED, BatchState.EXPIRED, BatchState.FAILED}),
+    BatchState.FINALIZING: frozenset(
+        {BatchState.COMPLETED, BatchState.EXPIRED, BatchState.FAILED, BatchState.CANCELLING}
+    ),
     **{state: frozenset() for state in ENDED},
 }
 

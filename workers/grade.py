@@ -1,17 +1,21 @@
 """How does an eval's run become grades?  Answers as rows of its batch, then what judges are asked about them, then the grades.
 
-What `workers.batch` leaves to a kind of batch.  Grading costs time, so it is done beside the loop and outside transactions; what is
-written is a compare-and-set an item, so whoever dies, the next round grades what is left.  A run in which no item could be graded has
-failed.
+What `workers.batch` leaves to a kind of batch.  Grading costs time, so it is done outside transactions and beside the loop, in threads of
+its own, a second at a time and one account beside the other; what is written is a compare-and-set an item, so whoever dies, the next
+round grades what is left.  A run in which no item could be graded has failed.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
+import orjson
 from sqlalchemy.orm import Session
 
 from infra.clock import now_ms
@@ -21,6 +25,7 @@ from models.batches import NewRow, Settled
 from models.errors import NotFound, TramError
 from models.eval_items import Answered, Due, Graded
 from models.grading import Grader, grader_of
+from models.grading.effort import ITEM_S, Effort
 from models.lifecycle import JobState
 from models.tables.batches import Batch, BatchRow, BatchState
 from models.tables.evals import Eval, EvalItem, EvalRun
@@ -31,8 +36,14 @@ log = logging.getLogger(__name__)
 
 _SLICE = 200
 """Items made rows in one go."""
+_AT_A_TIME_S = 1.0
+"""After so long what was graded is written, and a cancelled run noticed."""
+_THREADS = ThreadPoolExecutor(4, "grade")
+"""Not the loop's own, which others wait for."""
 _EVENTS = {BatchState.COMPLETED: "eval.run.succeeded", BatchState.CANCELLED: "eval.run.canceled"}
 _FAILED = "eval.run.failed"
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +64,8 @@ class _Run:
 
     def grade(self, due: Due, completions: eval_results.Completions) -> Graded:
         try:
-            return eval_results.graded(self.row, self.graders, due, completions)
+            with Effort(ITEM_S):
+                return eval_results.graded(self.row, self.graders, due, completions)
         except Exception as error:
             log.exception("item %s of %s could not be graded", due.item.number, self.row.id)
             return eval_results.broken(due, self.graders, f"the grader broke: {type(error).__name__}")
@@ -62,13 +74,17 @@ class _Run:
 class Evals:
     door = Door.EVAL
 
+    def __init__(self) -> None:
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """By account: whatever the graders of one are like, the others' go on."""
+
     async def prepare(self, feeder: Feeder, batch: Batch) -> None:
         """The questions to the model; where answers came with the items, those to the judges."""
-        run = await _run_of(feeder, batch)
+        run = await self._run_of(feeder, batch)
         await feeder.database.write(partial(batches.clear, batch_id=batch.id))
         first = 0
         while items := await feeder.database.read(partial(eval_items.some, run_id=batch.id, first=first, limit=_SLICE)):
-            rows = await asyncio.to_thread(_first_rows, run, items)
+            rows = await self._beside(run.row.account_id, _first_rows, run, items)
             await feeder.database.write(partial(batches.add, batch_id=batch.id, rows=rows))
             first += len(items)
         await feeder.database.write(partial(batches.started, batch_id=batch.id, now_ms=now_ms()))
@@ -81,23 +97,23 @@ class Evals:
         """Judges are asked about the answers among these; what ended in earlier rounds is graded, to be seen while the run goes on."""
         if batch.state is BatchState.CANCELLING:
             return {}
-        run = await _run_of(feeder, batch)
-        await _grade_due(feeder, run)
+        run = await self._run_of(feeder, batch)
+        await self._grade_due(feeder, run)
         answers = [each for each in settled if run.row.model is not None and each.row.number < run.row.total]
         items = await feeder.database.read(
             partial(eval_items.these, run_id=batch.id, numbers=[each.row.number for each in answers])
         )
         due = [Due(items[each.row.number], Answered(each.row, each.job)) for each in answers]
         completions = await _completions(feeder, (each.job for each in answers))
-        asked = await asyncio.to_thread(_each, run.questions, due, completions)
+        asked = await self._beside(batch.account_id, _each, run.questions, due, completions)
         return {each.item.number: Effect(rows=rows) for each, rows in zip(due, asked, strict=True) if rows}
 
     async def conclude(self, feeder: Feeder, batch: Batch, state: BatchState) -> dict[str, Any] | None:
         """What is left is graded, unless the run was cancelled."""
         if state is BatchState.CANCELLED:
             return None
-        await _grade_due(feeder, await _run_of(feeder, batch))
-        row = (await _run_of(feeder, batch)).row
+        await self._grade_due(feeder, await self._run_of(feeder, batch))
+        row, _ = await feeder.database.read(partial(_found, run_id=batch.id))
         if row.errored == row.total:
             await feeder.database.write(partial(_failed, batch=batch, run=row))
         return None
@@ -105,10 +121,26 @@ class Evals:
     def event(self, state: BatchState) -> str:
         return _EVENTS.get(state, _FAILED)
 
+    async def _run_of(self, feeder: Feeder, batch: Batch) -> _Run:
+        row, criteria = await feeder.database.read(partial(_found, run_id=batch.id))
+        return _Run(row, await self._beside(batch.account_id, _graders, orjson.dumps(criteria)))
 
-async def _run_of(feeder: Feeder, batch: Batch) -> _Run:
-    row, criteria = await feeder.database.read(partial(_found, run_id=batch.id))
-    return _Run(row, await asyncio.to_thread(lambda: [grader_of(each) for each in criteria]))
+    async def _grade_due(self, feeder: Feeder, run: _Run) -> None:
+        while due := await feeder.database.read(partial(eval_items.due, run=run.row)):
+            rows = [each for one in due for each in (one.answer, *one.judged) if each is not None]
+            completions = await _completions(feeder, (each.job for each in rows))
+            while due:
+                grades = await self._beside(run.row.account_id, _for_a_while, run.grade, due, completions)
+                verb = partial(eval_items.grade, run_id=run.row.id, graded=grades, now_ms=now_ms())
+                await feeder.database.write(verb)
+                due = due[len(grades) :]
+                if await feeder.database.read(partial(_cancelled, batch_id=run.row.id)):
+                    return
+
+    async def _beside(self, account_id: str, step: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        turn = self._turns.setdefault(account_id, asyncio.Lock())
+        async with turn:
+            return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(step, *args, **kwargs))
 
 
 def _found(session: Session, run_id: str) -> tuple[EvalRun, list[dict[str, Any]]]:
@@ -116,13 +148,14 @@ def _found(session: Session, run_id: str) -> tuple[EvalRun, list[dict[str, Any]]
     return row, session.get_one(Eval, row.eval_id).criteria
 
 
-async def _grade_due(feeder: Feeder, run: _Run) -> None:
-    while due := await feeder.database.read(partial(eval_items.due, run=run.row)):
-        rows = [each for one in due for each in (one.answer, *one.judged) if each is not None]
-        completions = await _completions(feeder, (each.job for each in rows))
-        grades = await asyncio.to_thread(_each, run.grade, due, completions)
-        verb = partial(eval_items.grade, run_id=run.row.id, graded=grades, now_ms=now_ms())
-        await feeder.database.write(verb)
+@lru_cache(maxsize=8)
+def _graders(criteria: bytes) -> Sequence[Grader]:
+    """Kept, since checking a schema takes milliseconds and an eval may have a thousand."""
+    return tuple(grader_of(each) for each in orjson.loads(criteria))
+
+
+def _cancelled(session: Session, batch_id: str) -> bool:
+    return session.get_one(Batch, batch_id).state is BatchState.CANCELLING
 
 
 async def _completions(feeder: Feeder, jobs: Iterable[Job | None]) -> dict[str, dict[str, Any]]:
@@ -151,6 +184,16 @@ def _row(run: _Run, item: EvalItem) -> NewRow:
         return NewRow(item.number, run.body(item))
     except TramError as error:
         return NewRow(item.number, None, error=error.as_json())
+
+
+def _for_a_while(step: Callable[[Due, eval_results.Completions], _T], due: Sequence[Due], completions: Any) -> list[_T]:
+    """Of the first ones; of one at least."""
+    found, until = [], time.monotonic() + _AT_A_TIME_S
+    for each in due:
+        found.append(step(each, completions))
+        if time.monotonic() > until:
+            break
+    return found
 
 
 def _each(step: Callable[[Due, eval_results.Completions], Any], due: Sequence[Due], completions: Any) -> list[Any]:
