@@ -10,12 +10,15 @@ from typing import Any
 import orjson
 
 from models.errors import InvalidRequest
+from models.grading.effort import Effort
 from models.grading.schemas import problem
 from models.grading.template import render_messages, value
 from models.wire.chat import ChatRequest
 from models.wire.evals import ITEMS_MOST, CompletionsSource, Given, ItemReference
 from models.wire.problems import nul_in, rounded_in, validated
 
+RUN_CHARACTERS = 500_000_000
+"""Of the chats that templates make of a run's items, and again with what judges are asked about them: 25,000 for each of the most items."""
 INLINE = "data_source.source.content"
 _FILE = "data_source.source.id"
 
@@ -61,13 +64,14 @@ def checked(items: Iterable[Item], schema: Mapping[str, Any] | None) -> list[Ite
 def check_chats(source: CompletionsSource, items: Sequence[Item], check: Callable[[dict[str, Any]], None]) -> None:
     """Raises InvalidRequest for the first item that becomes no request, or one that `check` refuses."""
     told = source.model_dump(exclude_none=True)
-    for each in items:
-        try:
-            body = chat(told, each.item)
-            validated(ChatRequest, body)
-            check(body)
-        except InvalidRequest as error:
-            raise _placed(error, each, source) from None
+    with Effort(characters=RUN_CHARACTERS):
+        for each in items:
+            try:
+                body = chat(told, each.item)
+                validated(ChatRequest, body)
+                check(body)
+            except InvalidRequest as error:
+                raise _placed(error, each, source) from None
 
 
 def chat(source: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from models.errors import NotFound, TramError
 from models.eval_items import Answered, Due, Graded
 from models.grading import Grader, grader_of
 from models.grading.effort import ITEM_S, Effort
+from models.grading.template import length_of
 from models.lifecycle import JobState
 from models.tables.batches import Batch, BatchRow, BatchState
 from models.tables.evals import Eval, EvalItem, EvalRun
@@ -35,7 +36,11 @@ from workers.batch import Effect, Feeder
 log = logging.getLogger(__name__)
 
 _SLICE = 200
-"""Items made rows in one go."""
+"""Items that are read to be made rows."""
+_WRITE_CHARACTERS = 2_000_000
+"""After so many, or one item's, what was made is written: SQLite holds everybody up meanwhile."""
+_ITEM_CHARACTERS = 8_000_000
+"""Of an item's own question and all that judges are asked about it."""
 _AT_A_TIME_S = 1.0
 """After so long what was graded is written, and a cancelled run noticed."""
 _THREADS = ThreadPoolExecutor(4, "grade")
@@ -43,6 +48,7 @@ _THREADS = ThreadPoolExecutor(4, "grade")
 _EVENTS = {BatchState.COMPLETED: "eval.run.succeeded", BatchState.CANCELLED: "eval.run.canceled"}
 _FAILED = "eval.run.failed"
 _P = ParamSpec("_P")
+_S = TypeVar("_S")
 _T = TypeVar("_T")
 
 
@@ -54,9 +60,13 @@ class _Run:
     def body(self, item: EvalItem) -> dict[str, Any]:
         return datasets.chat(self.row.source, item.item)
 
+    def first_rows(self, item: EvalItem) -> list[NewRow]:
+        return self.questions(Due(item, None), {}) if self.row.model is None else [self._row(item)]
+
     def questions(self, due: Due, completions: eval_results.Completions) -> list[NewRow]:
         try:
-            found = eval_results.questions_about(self.row, self.graders, due, completions)
+            with self._effort():
+                found = eval_results.questions_about(self.row, self.graders, due, completions)
         except Exception:  # nobody is asked, and `grade` comes to the same end: the item's, not the run's
             log.exception("nothing can be asked about item %s of %s", due.item.number, self.row.id)
             found = {}
@@ -64,11 +74,21 @@ class _Run:
 
     def grade(self, due: Due, completions: eval_results.Completions) -> Graded:
         try:
-            with Effort(ITEM_S):
+            with self._effort():
                 return eval_results.graded(self.row, self.graders, due, completions)
         except Exception as error:
             log.exception("item %s of %s could not be graded", due.item.number, self.row.id)
             return eval_results.broken(due, self.graders, f"the grader broke: {type(error).__name__}")
+
+    def _effort(self) -> Effort:
+        """The same for asking and for grading: what could not be asked is not to be had, either."""
+        return Effort(ITEM_S, min(_ITEM_CHARACTERS, datasets.RUN_CHARACTERS // self.row.total))
+
+    def _row(self, item: EvalItem) -> NewRow:
+        try:
+            return NewRow(item.number, self.body(item))
+        except TramError as error:
+            return NewRow(item.number, None, error=error.as_json())
 
 
 class Evals:
@@ -84,16 +104,19 @@ class Evals:
         await feeder.database.write(partial(batches.clear, batch_id=batch.id))
         first = 0
         while items := await feeder.database.read(partial(eval_items.some, run_id=batch.id, first=first, limit=_SLICE)):
-            rows = await self._beside(run.row.account_id, _first_rows, run, items)
+            made = await self._beside(batch.account_id, _some, run.first_rows, items, _length)
+            rows = [row for rows in made for row in rows]
             await feeder.database.write(partial(batches.add, batch_id=batch.id, rows=rows))
-            first += len(items)
+            first += len(made)
+            if await feeder.database.read(partial(_cancelled, batch_id=batch.id)):
+                return
         await feeder.database.write(partial(batches.started, batch_id=batch.id, now_ms=now_ms()))
 
     async def requests(self, feeder: Feeder, batch: Batch, rows: Sequence[BatchRow]) -> Mapping[int, dict[str, Any]]:  # noqa: ARG002 -- others look further
         """As they were made."""
         return {row.number: row.body for row in rows if row.body is not None}
 
-    async def consider(self, feeder: Feeder, batch: Batch, settled: Sequence[Settled]) -> Mapping[int, Effect]:
+    async def consider(self, feeder: Feeder, batch: Batch, settled: Sequence[Settled]) -> Mapping[int, Effect | None]:
         """Judges are asked about the answers among these; what ended in earlier rounds is graded, to be seen while the run goes on."""
         if batch.state is BatchState.CANCELLING:
             return {}
@@ -105,8 +128,10 @@ class Evals:
         )
         due = [Due(items[each.row.number], Answered(each.row, each.job)) for each in answers]
         completions = await _completions(feeder, (each.job for each in answers))
-        asked = await self._beside(batch.account_id, _each, run.questions, due, completions)
-        return {each.item.number: Effect(rows=rows) for each, rows in zip(due, asked, strict=True) if rows}
+        ask = partial(run.questions, completions=completions)
+        asked = await self._beside(batch.account_id, _some, ask, due, _length)
+        effects = {each.item.number: Effect(rows=rows) for each, rows in zip(due, asked, strict=False) if rows}
+        return {**effects, **{each.item.number: None for each in due[len(asked) :]}}
 
     async def conclude(self, feeder: Feeder, batch: Batch, state: BatchState) -> dict[str, Any] | None:
         """What is left is graded, unless the run was cancelled."""
@@ -130,7 +155,8 @@ class Evals:
             rows = [each for one in due for each in (one.answer, *one.judged) if each is not None]
             completions = await _completions(feeder, (each.job for each in rows))
             while due:
-                grades = await self._beside(run.row.account_id, _for_a_while, run.grade, due, completions)
+                grade = partial(run.grade, completions=completions)
+                grades = await self._beside(run.row.account_id, _some, grade, due, _shown_length)
                 verb = partial(eval_items.grade, run_id=run.row.id, graded=grades, now_ms=now_ms())
                 await feeder.database.write(verb)
                 due = due[len(grades) :]
@@ -173,31 +199,24 @@ async def _completions(feeder: Feeder, jobs: Iterable[Job | None]) -> dict[str, 
     return found
 
 
-def _first_rows(run: _Run, items: Sequence[EvalItem]) -> list[NewRow]:
-    if run.row.model is None:
-        return [row for item in items for row in run.questions(Due(item, None), {})]
-    return [_row(run, item) for item in items]
-
-
-def _row(run: _Run, item: EvalItem) -> NewRow:
-    try:
-        return NewRow(item.number, run.body(item))
-    except TramError as error:
-        return NewRow(item.number, None, error=error.as_json())
-
-
-def _for_a_while(step: Callable[[Due, eval_results.Completions], _T], due: Sequence[Due], completions: Any) -> list[_T]:
-    """Of the first ones; of one at least."""
-    found, until = [], time.monotonic() + _AT_A_TIME_S
-    for each in due:
-        found.append(step(each, completions))
-        if time.monotonic() > until:
+def _some(step: Callable[[_S], _T], things: Sequence[_S], length: Callable[[_T], int]) -> list[_T]:
+    """Of the first ones, one at least: what a second brings, and one write should hold."""
+    found: list[_T] = []
+    held, until = 0, time.monotonic() + _AT_A_TIME_S
+    for each in things:
+        found.append(step(each))
+        held += length(found[-1])
+        if held > _WRITE_CHARACTERS or time.monotonic() > until:
             break
     return found
 
 
-def _each(step: Callable[[Due, eval_results.Completions], Any], due: Sequence[Due], completions: Any) -> list[Any]:
-    return [step(each, completions) for each in due]
+def _length(rows: Sequence[NewRow]) -> int:
+    return sum(length_of(row.body["messages"]) for row in rows if row.body is not None)
+
+
+def _shown_length(graded: Graded) -> int:
+    return length_of(graded.sample["input"]) + length_of(graded.sample["output"])
 
 
 def _failed(session: Session, batch: Batch, run: EvalRun) -> None:

@@ -118,3 +118,12 @@ def test_graders_see_an_answer_that_came_along_as_one_that_was_made():
     assert datasets.sample_of({"output_text": "plain"}) == {"output_text": "plain", "output_json": None}
     assert datasets.sample_of({"choices": "odd"}) == {"choices": "odd"}
     assert datasets.sample_of(None) == {}
+
+
+def test_what_becomes_of_all_items_together_has_a_limit(monkeypatch):
+    monkeypatch.setattr(datasets, "RUN_CHARACTERS", 1_000)
+    items = [Item({"ask": "x" * 100}) for _ in range(7)]
+    datasets.check_chats(source(), items[:6], lambda _: None)
+    with pytest.raises(InvalidRequest, match="more than 1,000 characters together") as wrong:
+        datasets.check_chats(source(), items, lambda _: None)
+    assert wrong.value.param == "data_source.input_messages.template"

@@ -348,6 +348,36 @@ async def test_nobody_waits_for_the_graders_of_another(world, held):
     await asyncio.gather(*tasks.values())
 
 
+async def test_a_write_holds_no_more_than_it_should(world, monkeypatch):
+    written, add = [], batches.add
+
+    def told(session, batch_id, rows):
+        written.extend([len(rows)] * bool(rows))
+        add(session, batch_id, rows)
+
+    monkeypatch.setattr(batches, "add", told)
+    monkeypatch.setattr(grade, "_WRITE_CHARACTERS", 10)  # two of "say 0", and so one of "judge say 0"
+    feeder = world.feeder()
+    await begin(world, RIGHT, JUDGE, rows=5)
+    await turn(feeder)
+    assert written == [3, 2]
+    asked = await finish(world, feeder)
+    assert (len(asked), counts(await get(world)), written[2:]) == (10, (5, 0, 0), [1] * 5)
+
+
+async def test_judges_who_are_asked_too_much_together_are_an_error(world, monkeypatch):
+    monkeypatch.setattr(grade, "_ITEM_CHARACTERS", 150)
+    feeder = world.feeder()
+    await begin(world, JUDGE, JUDGE | {"name": "another"}, rows=1)
+    await turn(feeder)
+    assert await finish(world, feeder) == ["say 0", "judge say 0"]
+    (item,) = await items(world)
+    assert [each["error"] for each in item.results] == [
+        None,
+        "rendered messages come to more than 150 characters together",
+    ]
+
+
 async def test_the_longest_names_of_judges_rows_fit_their_column(world):
     feeder = world.feeder()
     key = "k" * 200

@@ -32,6 +32,18 @@ def test_the_time_that_is_over_says_nothing_of_a_value():
         problem(doubling(13), {})
 
 
+def test_what_judges_are_asked_is_counted_together():
+    judge = {"type": "score_model", "model": "m", "input": [{"role": "user", "content": "z" * 400}]}
+    graders = [grader_of(judge | {"name": str(n)}) for n in range(3)]
+    with Effort(characters=1_000):
+        asked = [grader.asks(SPACE) for grader in graders]
+    with Effort(characters=1_000):
+        grades = [grader.grade(SPACE, {"score": '{"score": 1}'}) for grader in graders]
+    assert [len(each) for each in asked] == [1, 1, 0]
+    assert [each.passed for each in grades] == [True, True, False]
+    assert grades[2].error == "rendered messages come to more than 1,000 characters together"
+
+
 def test_what_was_used_is_used_and_ends_with_its_request():
     effort = Effort(0.05)
     with pytest.raises(TooLarge):
