@@ -2,7 +2,8 @@
 
 A scriptable engine says 50 tokens a second and stamps each with the clock, so a token's way is measured from the engine's mouth to
 the client's ear.  Direct and through take turns in one run, on one machine, the load generator included.  CPU is the kernel's
-count of our processes and Redis.  Nothing leaves the loopback address; a run ends after a minute or two.
+count of our processes and Redis: of a chat that says one token, and what each further token adds.  Nothing leaves the loopback
+address; a run ends after a minute or two.
 """
 
 import argparse
@@ -27,7 +28,6 @@ from tests.flow.stack import Stack
 
 ENGINE = Path(__file__).parents[1] / "tests" / "fakes" / "engine.py"
 TOKENS, RATE, FIRST_S = 100, 50, 0.05
-SCRIPT = f"!tokens={TOKENS} rate={RATE} first={FIRST_S} stamp"
 SPREAD_S = 1.0  # callers do not come in one millisecond: each count of streams is reached over a second
 OURS = ("api", "worker", "redis", "upkeep")
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -35,16 +35,18 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Run:
+    streams: int
     ttft_ms: list[float] = field(default_factory=list)
     token_ms: list[float] = field(default_factory=list)
     seconds: float = 0.0
     cpu_us: dict[str, float] = field(default_factory=dict)
-    """By process, a token."""
+    """By process."""
 
 
-async def stream(http: aiohttp.ClientSession, url: str, run: Run, after_s: float) -> None:
+async def stream(http: aiohttp.ClientSession, url: str, run: Run, tokens: int, after_s: float) -> None:
     await asyncio.sleep(after_s)
-    body = {"messages": [{"role": "user", "content": SCRIPT}], "stream": True}
+    script = f"!tokens={tokens} rate={RATE} first={FIRST_S} stamp"
+    body = {"messages": [{"role": "user", "content": script}], "stream": True}
     asked, first = time.monotonic_ns(), True
     async with http.post(f"{url}/v1/chat/completions", json=body) as answer:
         answer.raise_for_status()
@@ -61,15 +63,14 @@ async def stream(http: aiohttp.ClientSession, url: str, run: Run, after_s: float
                 first = False
 
 
-async def load(url: str, key: str, streams: int, pids: dict[str, int]) -> Run:
-    run, before = Run(), {name: cpu_s(pid) for name, pid in pids.items()}
+async def load(url: str, key: str, streams: int, pids: dict[str, int], tokens: int = TOKENS) -> Run:
+    run, before = Run(streams), {name: cpu_s(pid) for name, pid in pids.items()}
     headers, connector = {"Authorization": f"Bearer {key}"}, aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(headers=headers, connector=connector, trust_env=False) as http:
         began = time.monotonic()
-        await asyncio.gather(*(stream(http, url, run, SPREAD_S * n / streams) for n in range(streams)))
+        await asyncio.gather(*(stream(http, url, run, tokens, SPREAD_S * n / streams) for n in range(streams)))
         run.seconds = time.monotonic() - began
-    tokens = streams * TOKENS
-    run.cpu_us = {name: (cpu_s(pid) - before[name]) / tokens * 1e6 for name, pid in pids.items()}
+    run.cpu_us = {name: (cpu_s(pid) - before[name]) * 1e6 for name, pid in pids.items()}
     return run
 
 
@@ -79,7 +80,7 @@ def cpu_s(pid: int) -> float:
 
 
 def merged(runs: Sequence[Run]) -> Run:
-    whole = Run(seconds=sum(run.seconds for run in runs) / len(runs))
+    whole = Run(runs[0].streams, seconds=sum(run.seconds for run in runs) / len(runs))
     for run in runs:
         whole.ttft_ms += run.ttft_ms
         whole.token_ms += run.token_ms
@@ -88,18 +89,22 @@ def merged(runs: Sequence[Run]) -> Run:
     return whole
 
 
-def row(streams: int, direct: Run, through: Run) -> list[str]:
+def row(direct: Run, through: Run, short: Run) -> list[str]:
+    """`short`: chats of one token, through."""
+
     def added(name: str, share: float) -> str:
         ours, theirs = percentile(getattr(through, name), share), percentile(getattr(direct, name), share)
         return f"{ours - theirs:+.1f} ({ours:.1f} / {theirs:.1f})"
 
-    cpu = through.cpu_us
+    streams, cpu, first = through.streams, through.cpu_us, sum(short.cpu_us.values())
     return [
         str(streams),
         *(added(name, share) for name in ("ttft_ms", "token_ms") for share in (0.5, 0.99)),
         f"{direct.seconds / through.seconds:.3f}",
-        f"{sum(cpu.values()):.0f}",
-        " ".join(f"{name} {cpu[name]:.0f}" for name in OURS),
+        f"{sum(cpu.values()) / streams / TOKENS:.0f}",
+        f"{first / streams / 1000:.1f}",
+        f"{(sum(cpu.values()) - first) / streams / (TOKENS - 1):.0f}",
+        " ".join(f"{name} {cpu[name] / streams / TOKENS:.0f}" for name in OURS),
     ]
 
 
@@ -111,19 +116,23 @@ async def compare(engine_url: str, stack: Stack, counts: Sequence[int], repeats:
         "added per token p50 ms",
         "p99",
         "tokens/s of direct",
-        "CPU us/token",
+        f"CPU us/token, {TOKENS} a chat",
+        "of a chat of 1, ms",
+        "of a further one, us",
+        "by process, us/token",
     )
-    table = Table(*columns, "by process", title="added (through / direct)")
+    table = Table(*columns, title="added (through / direct)")
     pids = {name: pid for name, pid in stack.processes().items() if name in OURS}
     await load(stack.url, stack.key, 4, pids)  # connections, caches and code paths, once
     await load(engine_url, "", 4, {})
     for streams in counts:
-        runs: dict[str, list[Run]] = {"direct": [], "through": []}
+        runs: dict[str, list[Run]] = {"direct": [], "through": [], "short": []}
         for repeat in range(repeats):
             console.print(f"{streams} streams, run {repeat + 1} of {repeats}", style="dim")
             runs["direct"].append(await load(engine_url, "", streams, {}))
             runs["through"].append(await load(stack.url, stack.key, streams, pids))
-        table.add_row(*row(streams, merged(runs["direct"]), merged(runs["through"])))
+            runs["short"].append(await load(stack.url, stack.key, streams, pids, tokens=1))
+        table.add_row(*row(*map(merged, runs.values())))
     return table
 
 

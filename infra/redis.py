@@ -22,7 +22,7 @@ STREAM = "tram:stream:"
 """+ job id: the tokens of one answer.  An hour, renewed while it runs, so that a dead worker's leaves nothing behind; 15 minutes
 after the end, for clients that come back."""
 WAKE = "tram:wake:"
-"""+ random: a reader adds to its own to end its own blocked read.  A minute: each wake renews it."""
+"""+ random: a reader adds to its own to end its own blocked read.  A minute, renewed by wakes half a minute apart."""
 ACCOUNT = "tram:account:"
 """+ account's id, and a part: how much of its limits is taken (`infra.rate_limiter`).  Eight days, renewed by each job."""
 CANCEL_CHANNEL = "tram:cancel"

@@ -64,8 +64,12 @@ def renew(session: Session, worker: str, ids: Collection[str], now_ms: int) -> l
 
 
 def finish(session: Session, job_id: str, attempt: int, ending: Ending) -> bool:
-    """The end state, the transcript, the charge and the webhook delivery, together or not at all; False: this attempt came too late."""
-    return _end(session, job_id, JobState.IN_PROGRESS, ending, attempt=attempt) is not None
+    """The end state, the transcript, the charge and the webhook delivery, together or not at all; False: this attempt came too late.
+
+    A repetition, after a commit whose answer was lost, finds its own end there.
+    """
+    ended = _end(session, job_id, JobState.IN_PROGRESS, ending, attempt=attempt) is not None
+    return ended or _stands(session, job_id, attempt, ending)
 
 
 def hand_back(session: Session, job_id: str, attempt: int, now_ms: int, error: dict[str, Any]) -> Moved | None:
@@ -168,6 +172,15 @@ def _end(
     charge(session, job, ending, cost)
     announce(session, job, ending.state, ending.at_ms)
     return Moved(job.id, job.attempt, job.queue, ending.state, settlement(job, ending))
+
+
+def _stands(session: Session, job_id: str, attempt: int, ending: Ending) -> bool:
+    this = (
+        Job.state == ending.state,
+        Job.ended_ms == ending.at_ms,
+        Job.result_key.is_not_distinct_from(ending.result_key),
+    )
+    return session.scalar(select(Job.id).where(Job.id == job_id, Job.attempt == attempt, *this)) is not None
 
 
 def _remains(job: Row[Any], ending: Ending) -> dict[str, Any]:

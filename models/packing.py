@@ -13,9 +13,10 @@ _PLAIN, _DEFLATED = b"j", b"z"
 _DEFLATE_FROM_BYTES = 1024  # below this the header eats the gain
 
 
-def pack(document: Any) -> bytes:
+def pack(document: Any, *, plain: bool = False) -> bytes:
+    """`plain`: as it is, however long; for what lives seconds."""
     text = orjson.dumps(document)
-    if len(text) < _DEFLATE_FROM_BYTES:
+    if plain or len(text) < _DEFLATE_FROM_BYTES:
         return _PLAIN + text
     return _DEFLATED + zlib.compress(text, 1)
 

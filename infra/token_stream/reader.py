@@ -116,14 +116,14 @@ class _Stream:
 
 class TokenReader:
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._wire = Wire(redis)
+        self._wire, self._bell = Wire(redis), Wire(redis)
         self._streams: dict[bytes, _Stream] = {}
         self._joining: dict[Follower, None] = {}
         self._wake_key = (WAKE + secrets.token_hex(8)).encode()
         self._woken_by = b"0-0"
         self._blocked = False
         self._waking: asyncio.Task[None] | None = None
+        self._expire_due = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -136,6 +136,7 @@ class TokenReader:
         if tasks:
             await asyncio.wait(tasks)
         await self._wire.close()
+        await self._bell.close()
 
     def follow(self, job_id: str, after: EventId = START) -> Follower:
         """Use with `async with`.  Any number may follow one job."""
@@ -155,12 +156,14 @@ class TokenReader:
                 del self._streams[follower.key]
 
     async def _wake(self) -> None:
+        now = asyncio.get_running_loop().time()
         try:
-            pipeline = self._redis.pipeline(transaction=False)
-            pipeline.xadd(self._wake_key, {b"": b""}, maxlen=1, approximate=False)
-            pipeline.expire(self._wake_key, _WAKE_S)
-            await pipeline.execute()
+            await self._bell.call((b"XADD", self._wake_key, b"MAXLEN", 1, b"*", b"", b""), timeout_s=_TIMEOUT_S)
+            if now >= self._expire_due:
+                await self._bell.call((b"EXPIRE", self._wake_key, _WAKE_S), timeout_s=_TIMEOUT_S)
+                self._expire_due = now + _WAKE_S / 2
         except FAULTS as fault:
+            self._expire_due = 0.0  # the key may have gone, and its time to live with it
             log.info("the token reader was not woken, its read ends by itself: %s", fault)
         finally:
             self._waking = None

