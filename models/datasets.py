@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from models.errors import InvalidRequest
-from models.grading.effort import Effort
+from models.errors import InvalidRequest, TooLarge
+from models.grading.effort import CHECK_S, Effort
 from models.grading.schemas import problem
 from models.grading.template import render_messages, value
 from models.wire.chat import ChatRequest
@@ -53,11 +53,12 @@ def from_lines(lines: Iterable[bytes]) -> Iterator[Item]:
 def checked(items: Iterable[Item], schema: Mapping[str, Any] | None) -> list[Item]:
     """The items, each fit for the eval's schema.  Raises InvalidRequest for the first that is not."""
     found = []
-    for each in items:
-        trouble = problem(schema, each.item) if schema else None
-        if trouble is not None:
-            raise InvalidRequest(f"{each.where}: the item does not fit the eval's schema: {trouble}", param=each.where)
-        found.append(each)
+    with Effort(CHECK_S):
+        for each in items:
+            trouble = _misfit(schema, each) if schema else None
+            if trouble is not None:
+                raise InvalidRequest(f"{each.where}: {trouble}", param=each.where)
+            found.append(each)
     return found
 
 
@@ -115,6 +116,14 @@ def parsed(text: str) -> dict[str, Any]:
         return {"output_text": text, "output_json": orjson.loads(text)}
     except orjson.JSONDecodeError:
         return {"output_text": text, "output_json": None}
+
+
+def _misfit(schema: Mapping[str, Any], each: Item) -> str | None:
+    try:
+        trouble = problem(schema, each.item)
+    except TooLarge:
+        return f"holding the items up to here against the eval's schema took {CHECK_S:g} s; a simpler one is wanted"
+    return trouble and f"the item does not fit the eval's schema: {trouble}"
 
 
 def _read(line: bytes, where: str) -> Item:

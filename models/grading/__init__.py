@@ -14,6 +14,7 @@ from typing import Any
 from models.errors import InvalidRequest
 from models.grading.checks import JsonSchema, StringCheck
 from models.grading.computed import GRADERS_MOST, ComputedByExpression, Multi
+from models.grading.effort import go_on
 from models.grading.grader import NAME_CHARACTERS, Grade, Grader, Question, Spec, wrong
 from models.grading.judges import LabelModel, PairModel, ScoreModel
 from models.grading.similarity import TextSimilarity
@@ -29,6 +30,7 @@ KINDS = (*_PLAIN, Multi.kind)
 
 def grader_of(spec: Any) -> Grader:
     """The grader that a specification describes.  Raises InvalidRequest whose `param` is the field at fault."""
+    go_on()
     kind = spec.get("type") if isinstance(spec, Mapping) else None
     if kind == Multi.kind:
         return Multi(spec, dict(_members(spec.get("graders"))))
