@@ -138,6 +138,8 @@ async def page(told: dict[str, Any]) -> str:
 async def _check_criterion(state: State, caller: Caller, spec: dict[str, Any], place: str, effort: Effort) -> None:
     try:
         await beside(effort.spend, grader_of, spec)
+    except TooLarge as error:
+        raise TooLarge(f"testing_criteria: to read them all, {error.message}", param="testing_criteria") from None
     except InvalidRequest as error:
         param = f"{place}.{error.param}" if error.param else place
         raise InvalidRequest(f"{place}.{error.message}", param=param, code=error.own_code) from None

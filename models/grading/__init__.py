@@ -11,7 +11,7 @@ asks the judges, and when, is the caller's business.  Metrics' libraries are imp
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from models.errors import InvalidRequest
+from models.errors import InvalidRequest, TooLarge
 from models.grading.checks import JsonSchema, StringCheck
 from models.grading.computed import GRADERS_MOST, ComputedByExpression, Multi
 from models.grading.effort import go_on
@@ -65,5 +65,7 @@ def _member(spec: Any, place: str) -> Grader:
         raise wrong(f"{place}.type", "a multi grader holds no other multi grader")
     try:
         return grader_of(spec)
+    except TooLarge:  # all that was read before this one
+        raise
     except InvalidRequest as error:
         raise InvalidRequest(f"{place}.{error.message}", param=f"{place}.{error.param}") from None
