@@ -5,7 +5,7 @@ since all their lines are checked first: so they are limited.  Checking costs ti
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -25,12 +25,15 @@ from models.eval_results import blank_tallies, judges_of
 from models.evals import NewRun
 from models.grading import grader_of
 from models.grading.effort import CHECK_S, Effort
+from models.grading.judges import draft
 from models.grading.schemas import schema_of
 from models.requests import check_abilities
 from models.tables.batches import BatchKind
 from models.tables.evals import Eval
+from models.wire.chat import ChatRequest
 from models.wire.criteria import check_fields
 from models.wire.evals import CompletionsSource, CustomConfig, EvalRequest, FileContent, FileId, RunRequest
+from models.wire.problems import validated
 
 FILE_MOST_BYTES = 32 << 20
 """Of a file that a run reads: its lines are all held in memory once."""
@@ -51,7 +54,7 @@ async def beside(step: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) ->
 
 
 async def check_eval(state: State, caller: Caller, wanted: EvalRequest) -> None:
-    """Whether its runs could be graded.  Raises InvalidRequest, NotFound for a judge that there is not."""
+    """Whether its runs could be graded.  Raises InvalidRequest, TooLarge; NotFound, ModelNotAllowed for a judge."""
     names, effort = [str(spec.get("name")) for spec in wanted.testing_criteria], Effort(CHECK_S)
     for place, spec in enumerate(wanted.testing_criteria):
         await _check_criterion(state, caller, spec, f"testing_criteria[{place}]", effort)
@@ -144,22 +147,39 @@ async def _check_criterion(state: State, caller: Caller, spec: dict[str, Any], p
         param = f"{place}.{error.param}" if error.param else place
         raise InvalidRequest(f"{place}.{error.message}", param=param, code=error.own_code) from None
     check_fields(spec, place)
-    for model in judges_of(spec):
-        try:
-            await state.intake.card(caller, model)
-        except NotFound as error:
-            raise NotFound(f"{place}.model: {error.message}", param=f"{place}.model", code=error.own_code) from None
+    for where, judge in judges_of(spec, place):
+        await _check_judge(state, caller, judge, where)
+
+
+async def _check_judge(state: State, caller: Caller, spec: Mapping[str, Any], place: str) -> None:
+    """What would be refused of each of its questions, after the answers are paid for, is refused now."""
+    card = await _card(state, caller, spec["model"], f"{place}.model")
+    body = draft(spec)
+    try:
+        validated(ChatRequest, body)
+        check_abilities(card, body)
+    except InvalidRequest as error:
+        param = error.param or ""
+        within = (
+            "input" + param.removeprefix("messages") if param.startswith("messages") else f"sampling_params.{param}"
+        )
+        where, said = f"{place}.{within}", error.message.removeprefix(f"{param}: ")
+        raise InvalidRequest(f"{where}: {said}", param=where, code=error.own_code) from None
 
 
 async def _candidate(state: State, caller: Caller, model: str) -> Card:
     if model.startswith(evals.ALIAS):
         raise InvalidRequest(f"{_MODEL}: the winner of an eval has a name of its own; use that", param=_MODEL)
+    return await _card(state, caller, model, _MODEL)
+
+
+async def _card(state: State, caller: Caller, model: str, where: str) -> Card:
     try:
         card = await state.intake.card(caller, model)
     except NotFound as error:
-        raise NotFound(f"{_MODEL}: {error.message}", param=_MODEL, code=error.own_code) from None
+        raise NotFound(f"{where}: {error.message}", param=where, code=error.own_code) from None
     if not caller.may_use(card.id, model):
-        raise ModelNotAllowed(f"this account may not use the model {model!r}", param=_MODEL)
+        raise ModelNotAllowed(f"this account may not use the model {model!r}", param=where)
     return card
 
 

@@ -1,10 +1,12 @@
 """Where are a suite and its rows?  Reads a suite's YAML and its data (JSONL, CSV, or rows in the suite itself).
 
-Raises InvalidRequest that names the file, and the line of a row that cannot be read.
+Raises InvalidRequest that names the file, and the line of a row that cannot be read, or the place of what JSON has no word for.
 """
 
 import csv
+import math
 from collections.abc import Iterator
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ def read_suite(path: Path) -> tuple[Suite, list[dict[str, Any]]]:
     except yaml.YAMLError as error:
         raise InvalidRequest(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     try:
+        _check_json(body)
         suite = suite_of(body)
     except InvalidRequest as error:
         raise InvalidRequest(f"{path}: {error.message}", param=error.param) from None
@@ -43,7 +46,7 @@ def _rows(suite: Suite, folder: Path) -> list[dict[str, Any]]:
 
 
 def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):  # `splitlines` also splits where JSON's texts go on
         if not line.strip():
             continue
         try:
@@ -57,14 +60,39 @@ def _jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 def _csv(path: Path) -> Iterator[dict[str, Any]]:
     """Its first line names the columns; every value is a text."""
-    for number, row in enumerate(csv.DictReader(_text(path).splitlines(keepends=True)), 2):
-        if None in row or None in row.values():
-            raise InvalidRequest(f"{path}, row {number}: it has not as many values as there are columns")
-        yield dict(row)
+    rows = csv.DictReader(StringIO(_text(path), newline=""))
+    try:
+        for number, row in enumerate(rows, 2):
+            if None in row or None in row.values():
+                raise InvalidRequest(f"{path}, row {number}: it has not as many values as there are columns")
+            yield dict(row)
+    except csv.Error as error:
+        raise InvalidRequest(f"{path}, line {rows.line_num + 1}: {error}; JSONL takes it") from None
 
 
 def _text(path: Path) -> str:
+    """Without the mark that Excel begins a file with."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{path}: {error}") from None
+
+
+def _check_json(value: Any, place: str = "") -> None:
+    """YAML knows dates, sets, keys of every kind, and numbers that are none."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise InvalidRequest(f"{place or 'suite'}: the key {key!r} is no text; put it in quotes", param=place)
+            _check_json(inner, f"{place}.{key}" if place else key)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _check_json(inner, f"{place}[{number}]")
+    elif not _is_json(value):
+        raise InvalidRequest(f"{place}: {value} is nothing that JSON has; a text stands in quotes", param=place)
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return -(2**63) <= value < 2**64
+    return value is None or isinstance(value, str | bool) or (isinstance(value, float) and math.isfinite(value))

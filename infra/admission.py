@@ -31,6 +31,10 @@ Headers = dict[str, str]
 
 _ROUNDS = 8
 """Readings of the books, or looks at doubted jobs, for one request; each makes progress, or somebody else does."""
+_MONEY: dict[Kind, tuple[type[InsufficientCredits] | type[BudgetExceeded], str]] = {
+    Kind.CREDITS: (InsufficientCredits, "the credits left"),
+    Kind.BUDGET: (BudgetExceeded, "what is left of the spending cap"),
+}
 _PER_MINUTE = {Kind.REQUESTS: "requests_per_minute", Kind.TOKENS: "tokens_per_minute"}
 
 
@@ -106,25 +110,26 @@ async def _cleared(database: Database, redis: "Redis", limits: Sequence[Limits],
 
 
 def _refusal(limits: Sequence[Limits], refused: Sequence[Refused], demands: Sequence[Demand]) -> TramError:
-    """Money first, since waiting does not help there; else the longest wait."""
-    kinds = {each.kind: each for each in sorted(refused, key=lambda each: each.wait_ms)}
-    for kind, error, words in (
-        (Kind.CREDITS, InsufficientCredits, "the credits left"),
-        (Kind.BUDGET, BudgetExceeded, "what is left of the spending cap"),
-    ):
-        if kind in kinds:
-            left, needed = (
-                value / MICROS_PER_USD for value in (kinds[kind].left, sum(each.micros for each in demands))
-            )
-            return error(
-                f"{words} (USD {max(0.0, left):.6f}, open jobs counted in full) cannot cover what this may cost "
-                f"(USD {needed:.6f}); a lower max_completion_tokens needs less"
-            )
+    """Money first, since nobody can say how long to wait for it; else the longest wait."""
+    if short := [each for each in refused if each.kind in _MONEY]:
+        return _short(short, sum(each.micros for each in demands))
     longest = max(refused, key=lambda each: each.wait_ms)
     wait_s = min(longest.wait_ms / 1000, RETRY_MOST_S)
     return RateLimited(
         f"{_in_words(limits[longest.account], longest.kind)}; try again in {wait_s:.1f} s", retry_after_s=wait_s
     )
+
+
+def _short(refused: Sequence[Refused], needed: int) -> TramError:
+    kinds = {each.kind: each for each in refused}
+    kind = next(each for each in _MONEY if each in kinds)
+    make, words = _MONEY[kind]
+    error = make(
+        f"{words} (USD {max(0.0, kinds[kind].left / MICROS_PER_USD):.6f}, open jobs counted in full) cannot cover what "
+        f"this may cost (USD {needed / MICROS_PER_USD:.6f}); a lower max_completion_tokens needs less"
+    )
+    error.bound = all(needed <= each.left + each.held for each in refused)
+    return error
 
 
 def _in_words(limits: Limits, kind: Kind) -> str:

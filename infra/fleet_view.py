@@ -8,6 +8,7 @@ costs a round trip: a worker may have come within the last second.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -47,9 +48,16 @@ class View:
 
 
 class Fleet:
-    def __init__(self, redis: "Redis", own: Card | None = None, spare: Card | None = None) -> None:
-        """For callers that name no model: `own` is the operator's choice, `spare` is for when nobody has ever served any."""
+    def __init__(
+        self, redis: "Redis", own: Card | None = None, spare: Card | None = None, *, patient: bool = False
+    ) -> None:
+        """For callers that name no model: `own` is the operator's choice, `spare` is for when nobody has ever served any.
+
+        `patient`: who asks can wait, so that nothing is said of what only workers know before they have had the time to announce
+        themselves.  Redis may have come up empty with us, and a joined engine's model would seem not to exist.
+        """
         self._redis, self._own, self._spare = redis, own, spare
+        self._early_until_s = math.inf if patient else 0.0
         self.view = view_of((), {})
         self._served: dict[str, Card] = {}
         self._mark: bytes | None = None
@@ -88,12 +96,16 @@ class Fleet:
     async def card(self, name: str | None) -> Card:
         """The card of that name, or one that stands in for it while nobody serves it.  Raises NotFound when there is none.
 
-        Where nobody serves either, jobs may wait for it; for who holds the line there is `require_worker`.
+        Where nobody serves either, jobs may wait for it; for who holds the line there is `require_worker`.  A patient view raises
+        Unavailable while it cannot know.
         """
         if (card := self._chosen(name)) is not None and card.id in self.view.live:
             return card
         await self.refresh()
-        if (card := self._chosen(name)) is None:
+        card = self._chosen(name)
+        if self._told_by_workers(name, card) and time.monotonic() < self._early_until_s:
+            raise Unavailable("workers have not had the time yet to say what they serve", param="model")
+        if card is None:
             raise NotFound(
                 f"the model {name!r} does not exist; GET /v1/models lists what does",
                 param="model",
@@ -120,6 +132,10 @@ class Fleet:
             return card
         return next((other for other in stand_ins(name or card.id) if other.id in self.view.live), card)
 
+    def _told_by_workers(self, name: str | None, card: Card | None) -> bool:
+        """Whether only they can say which card is meant, and none has."""
+        return card is None or (name is None and self._own is None and self.view.first is None)
+
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(REFRESH_S)
@@ -130,6 +146,8 @@ class Fleet:
         if self._mark not in {None, told.mark}:
             self._doubt_until_s = now_s + DOUBT_S
         self._mark = told.mark
+        if told.workers or told.cards:
+            self._early_until_s = min(self._early_until_s, now_s + DOUBT_S)
         before = {worker.name: worker for worker in self.view.workers if now_s < self._doubt_until_s}
         self._served |= {card.id: card for card in told.cards}
         self.view = view_of({**before, **{worker.name: worker for worker in told.workers}}.values(), self._served)

@@ -80,11 +80,13 @@ for place, limits in ipairs(asked.limits) do
 end
 if #stale > 0 then return cjson.encode({stale = stale}) end
 
-local function refuse(place, kind, wait_ms, left)
-    table.insert(refused, {account = place - 1, kind = kind, wait_ms = wait_ms, left = left})
+local function refuse(place, kind, wait_ms, left, held)
+    table.insert(refused, {account = place - 1, kind = kind, wait_ms = wait_ms, left = left, held = held or 0})
 end
-local function budget(place, kind, limit, spent)
-    if set(limit) and spent + micros > limit then refuse(place, kind, 0, limit - spent) end
+local function budget(place, kind, limit, spent, held)
+    if not set(limit) then return end
+    local left = limit - spent - held
+    if micros > left then refuse(place, kind, 0, left, held) end
 end
 local function rate(place, kind, limit, state, name, amount)
     if not set(limit) then return nil end
@@ -98,9 +100,10 @@ for place, limits in ipairs(asked.limits) do
     local before = #refused
     if limits.money then
         local held, ever = number(state, 'held'), number(state, 's:total')
-        budget(place, 'credits', limits.credit_micros, ever + held)
-        budget(place, 'budget', limits.total_cap_micros, ever + held)
-        budget(place, 'budget', limits.month_cap_micros, number(state, 's:' .. asked.month) + held)
+        local month = number(state, 's:' .. asked.month)
+        budget(place, 'credits', limits.credit_micros, ever, held)
+        budget(place, 'budget', limits.total_cap_micros, ever, held)
+        budget(place, 'budget', limits.month_cap_micros, month, held)
     end
     if set(limits.parallel) and redis.call('ZCARD', open) + jobs > limits.parallel then
         refuse(place, 'parallel', 1000, limits.parallel - redis.call('ZCARD', open))
@@ -179,6 +182,8 @@ class Refused:
     kind: Kind
     wait_ms: float
     left: float
+    held: float
+    """Of money, what open jobs hold of it until they end; else nothing."""
 
 
 @dataclass(frozen=True, slots=True)

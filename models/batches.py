@@ -2,7 +2,7 @@
 
 Each verb takes a session, makes guarded steps and never commits.  A row becomes a job in the transaction that inserts the job, and is
 counted in the one that finds its job ended; both are compare-and-sets on the row's state, so each happens once, whoever dies and
-however many feed.  A lease keeps feeders apart only to save work.  How many rows stand where is never guessed: the counts on the batch
+however many feed.  How many rows stand where is never guessed: the counts on the batch
 are moved by what the same statement has changed.  Times are Unix milliseconds.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from sqlalchemy import Select, Table, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Select, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from models import jobs
@@ -20,8 +20,6 @@ from models.lifecycle import FINAL, JobState
 from models.tables.batches import Batch, BatchKind, BatchRow, BatchState, RowState
 from models.tables.jobs import Job
 
-LEASE_MS = 15_000
-"""How long a silent feeder keeps a batch; each round renews it."""
 SETTLE_MOST = 500
 """Rows a transaction: as many as a few milliseconds take."""
 ENDED = frozenset({BatchState.COMPLETED, BatchState.FAILED, BatchState.EXPIRED, BatchState.CANCELLED})
@@ -91,14 +89,6 @@ def clear(session: Session, batch_id: str) -> None:
 def started(session: Session, batch_id: str, now_ms: int) -> bool:
     """All rows are there; False: it was cancelled meanwhile."""
     return _step(session, batch_id, BatchState.VALIDATING, BatchState.IN_PROGRESS, started_ms=now_ms)
-
-
-def take(session: Session, holder: str, now_ms: int, limit: int = 100) -> list[str]:
-    """The open batches that are this feeder's for now: its own, and those nobody has held lately."""
-    free = and_(Batch.ended_ms.is_(None), (Batch.holder == holder) | (Batch.lease_until_ms < now_ms))
-    chosen = select(Batch.id).where(free).order_by(Batch.id).limit(limit)
-    step = update(Batch).where(Batch.id.in_(chosen), free).values(holder=holder, lease_until_ms=now_ms + LEASE_MS)
-    return sorted(session.scalars(step.returning(Batch.id)))
 
 
 def find(session: Session, account_id: str, batch_id: str, kind: BatchKind) -> Batch | None:
@@ -186,11 +176,20 @@ def cancel(session: Session, account_id: str, batch_id: str, kind: BatchKind, no
     return batch.state
 
 
+def cancel_all(session: Session, account_id: str, now_ms: int) -> None:
+    """Wishes every batch of an account ended, of whichever kind."""
+    open_states = [state for state, after in TRANSITIONS.items() if BatchState.CANCELLING in after]
+    step = update(Batch).where(Batch.account_id == account_id, Batch.state.in_(open_states))
+    session.execute(step.values(state=BatchState.CANCELLING, cancelling_ms=now_ms))
+
+
 def expire(session: Session, batch_id: str, now_ms: int) -> bool:
-    """Whether its time is over while rows are left."""
+    """Whether its time is over while rows are left; then that is noted, once."""
+    if idle(session, batch_id):
+        return False
     due = (Batch.id == batch_id, Batch.state == BatchState.IN_PROGRESS, Batch.expires_ms <= now_ms)
-    step = update(Batch).where(*due, Batch.expired_ms.is_(None)).values(expired_ms=now_ms).returning(Batch.id)
-    return session.scalar(step) is not None
+    step = update(Batch).where(*due).values(expired_ms=func.coalesce(Batch.expired_ms, now_ms))
+    return session.scalar(step.returning(Batch.id)) is not None
 
 
 def drop(session: Session, batch_id: str, error: dict[str, Any]) -> int:

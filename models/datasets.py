@@ -13,9 +13,11 @@ from models.errors import InvalidRequest, TooLarge
 from models.grading.effort import CHECK_S, Effort
 from models.grading.schemas import problem
 from models.grading.template import render_messages, value
+from models.wire import bodies
 from models.wire.chat import ChatRequest
 from models.wire.evals import ITEMS_MOST, CompletionsSource, Given, ItemReference
-from models.wire.problems import nul_in, rounded_in, validated
+from models.wire.problems import validated
+from models.wire.sampling import as_given, chat_parameters
 
 RUN_CHARACTERS = 500_000_000
 """Of the chats that templates make of a run's items, and again with what judges are asked about them: 25,000 for each of the most items."""
@@ -77,7 +79,7 @@ def check_chats(source: CompletionsSource, items: Sequence[Item], check: Callabl
 
 def chat(source: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
     """The request that an item becomes, by a `data_source`.  Raises InvalidRequest."""
-    asked = {name: value for name, value in (source.get("sampling_params") or {}).items() if value is not None}
+    asked = chat_parameters(source.get("sampling_params") or {})
     return {"model": source["model"], "messages": messages_of(source, item), **asked}
 
 
@@ -108,7 +110,20 @@ def sample_of(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def answered(message: Mapping[str, Any]) -> dict[str, Any]:
     """What graders see of an assistant's message."""
-    return parsed(message.get("content") or "") | {"output_tools": message.get("tool_calls") or []}
+    calls = message.get("tool_calls")
+    read = [_read_call(call) for call in calls] if isinstance(calls, list) else []
+    return parsed(message.get("content") or "") | {"output_tools": read}
+
+
+def _read_call(call: Any) -> Any:
+    """With the arguments as values, since templates look into them; as they are, where they are no JSON."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(arguments := function.get("arguments"), str):
+        return call
+    try:
+        return {**call, "function": {**function, "arguments": orjson.loads(arguments)}}
+    except orjson.JSONDecodeError:
+        return call
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -137,10 +152,10 @@ def _read(line: bytes, where: str) -> Item:
         raise _of_file(f"{where}: {unknown[0][:80]!r} is not known here; `item` and `sample` are")
     if not isinstance(row.get("sample", {}), dict):
         raise _of_file(f"{where}: `sample` has to be a JSON object")
-    if b"\\u0000" in line and (place := nul_in(row)):
-        raise _of_file(f"{where}: NUL characters are not accepted ({place})")
-    if place := rounded_in(line, row):
-        raise _of_file(f"{where}: integers have at most 64 bits ({place})")
+    try:
+        bodies.check(line, row)
+    except InvalidRequest as error:
+        raise _of_file(f"{where}: {error.message}") from None
     return Item(row["item"], row.get("sample"), where)
 
 
@@ -150,9 +165,11 @@ def _of_file(why: str) -> InvalidRequest:
 
 def _placed(error: InvalidRequest, each: Item, source: CompletionsSource) -> InvalidRequest:
     """Whose fault it is: a parameter's, or that of what this item makes of the messages."""
-    name = (error.param or "").partition(".")[0].partition("[")[0]
-    if name in (source.sampling_params or {}):
-        param = f"data_source.sampling_params.{error.param}"
-        return InvalidRequest(f"data_source.sampling_params.{error.message}", param=param, code=error.own_code)
+    param, given = error.param or "", source.sampling_params or {}
+    name = param.partition(".")[0].partition("[")[0]
+    own = as_given(name, given)
+    if own in given:
+        where = f"data_source.sampling_params.{param if own == name else own}"
+        return InvalidRequest(error.message.replace(param, where, 1), param=where, code=error.own_code)
     where = "input_messages" if isinstance(source.input_messages, ItemReference) else "input_messages.template"
     return InvalidRequest(f"{each.where}: data_source.{where}: {error.message}", param=f"data_source.{where}")

@@ -23,17 +23,16 @@ DOOMED_MOST = 20
 
 @dataclass(frozen=True, slots=True)
 class Doomed:
-    """A turn that is to go; its result's object goes first, so that a deletion cut short can be repeated."""
+    """A job that is to go; its result's object goes first, so that a deletion cut short can be repeated."""
 
     job_id: str
     result_key: str | None
 
 
-def delete_job(session: Session, job_id: str, now_ms: int) -> list[str]:
-    """Of an ended job of the caller's; the object keys that are now nobody's."""
+def delete_job(session: Session, job_id: str, now_ms: int) -> None:
+    """Of an ended job of the caller's, whose result's object is gone."""
     job = session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one()
     assert job.state in FINAL
-    key = job.result_key  # the update below takes it from `job` too
     _alone(session, job.account_id)
     turn = session.get(Turn, job_id)
     _empty(session, job_id, now_ms)
@@ -42,7 +41,6 @@ def delete_job(session: Session, job_id: str, now_ms: int) -> list[str]:
         _delete_turn(session, turn)
         marks.unmark(session, conversation_id)
         _close(session, conversation_id)
-    return [key] if key else []
 
 
 def doomed(session: Session, conversation_id: str) -> list[Doomed]:

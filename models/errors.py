@@ -76,10 +76,13 @@ class ModelNotAllowed(PermissionDenied):
 
 class InsufficientCredits(TramError):
     code = "insufficient_credits"
+    bound = False
+    """Whether there will be enough if the jobs that are open cost nothing: who can wait should."""
 
 
 class BudgetExceeded(TramError):
     code = "budget_exceeded"
+    bound = False
 
 
 class RateLimited(TramError):

@@ -132,9 +132,9 @@ def find(session: Session, run_id: str, name: str) -> EvalItem | None:
     return None if number is None else session.scalar(_graded(run_id).where(EvalItem.number == number))
 
 
-def graded_of(session: Session, run_id: str) -> Sequence[EvalItem]:
-    """All of them, for comparisons and reports."""
-    return session.scalars(_graded(run_id).order_by(EvalItem.number)).all()
+def graded_of(session: Session, run_id: str, limit: int | None = None) -> Sequence[EvalItem]:
+    """All of them, for comparisons and reports; or the first ones."""
+    return session.scalars(_graded(run_id).order_by(EvalItem.number).limit(limit)).all()
 
 
 def name_of(item: EvalItem) -> str:

@@ -4,7 +4,7 @@ Pure: the caller brings what was said (`completions`, by job) and writes down wh
 grader could not grade, is an error, and never passes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,12 +70,12 @@ def blank_tallies(criteria: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     return [{"name": each["name"], "passed": 0, "failed": 0, "errored": 0, "score": 0.0} for each in criteria]
 
 
-def judges_of(spec: Mapping[str, Any]) -> Iterable[str]:
-    """The models that a grader asks."""
+def judges_of(spec: Mapping[str, Any], place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The judges among a criterion and its members, by their places."""
     if isinstance(spec.get("model"), str):
-        yield spec["model"]
-    for _, each in members(spec):
-        yield from judges_of(each)
+        yield place, spec
+    for below, each in members(spec):
+        yield from judges_of(each, f"{place}.{below}")
 
 
 def _graded(due: Due, sample: _Sample, graders: Sequence[Grader], grades: Sequence[Grade]) -> Graded:

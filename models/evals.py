@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, or_, s
 from sqlalchemy.orm import Session
 
 from models.datasets import Item
+from models.deletions import Doomed
 from models.errors import Conflict, NotFound
 from models.listings import Window
 from models.tables.batches import Batch, BatchRow, BatchState
@@ -182,10 +183,10 @@ def best_of(runs: Sequence[Run], metric: Metric) -> Run | None:
     return min(able, key=lambda run: _rank(run.row, metric), default=None)
 
 
-def jobs_left(session: Session, run_ids: Sequence[str], limit: int) -> list[str]:
+def jobs_left(session: Session, run_ids: Sequence[str], limit: int) -> list[Doomed]:
     """Jobs of these runs that still hold what was said, some at a time."""
-    rows = select(Job.id).where(Job.batch_id.in_(run_ids), Job.deleted_ms.is_(None))
-    return list(session.scalars(rows.limit(limit)))
+    rows = select(Job.id, Job.result_key).where(Job.batch_id.in_(run_ids), Job.deleted_ms.is_(None))
+    return [Doomed(*row) for row in session.execute(rows.limit(limit))]
 
 
 def require_ended(session: Session, run_ids: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from models import batches
 from models.accounts import create_account, create_key, rotate_keys
 from models.tables.access import Account
 
@@ -46,8 +47,11 @@ def change(session: Session, parent_id: str, account_id: str, columns: dict[str,
 
 
 def close(session: Session, parent_id: str, account_id: str, now_ms: int) -> bool:
-    """What runs goes on to its end; no key of its opens anything any more."""
-    return change(session, parent_id, account_id, {"closed_ms": now_ms}) is not None
+    """Its open jobs go on to their end, and its batches are cancelled: nobody has a key any more with which to do so."""
+    if change(session, parent_id, account_id, {"closed_ms": now_ms}) is None:
+        return False
+    batches.cancel_all(session, account_id, now_ms)
+    return True
 
 
 def rotate(session: Session, parent_id: str, account_id: str, now_ms: int, grace_ms: int) -> tuple[Account, str] | None:

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from sqlalchemy.orm import Session
 
 from infra import cancellation
-from infra.admission import admit
+from infra.admission import admit, give_back
 from infra.broker import Publisher, TaskName
 from infra.clock import now_ms
 from infra.database import Database
@@ -26,10 +26,11 @@ from infra.intake import Intake
 from infra.objects import ObjectStore
 from infra.redis import FAULTS, NUDGE_CHANNEL
 from infra.token_stream import TokenWriter
-from models import accounts, batches
+from models import accounts, batch_turns, batches
 from models.accounts import Caller
+from models.batch_turns import Turns
 from models.batches import NewRow, Settled
-from models.errors import BudgetExceeded, InsufficientCredits, NotFound, RateLimited, TramError
+from models.errors import BudgetExceeded, InsufficientCredits, NotFound, TramError
 from models.handover import NewJob
 from models.placement import Tier
 from models.requests import Lineage
@@ -40,9 +41,8 @@ log = logging.getLogger(__name__)
 
 FEED_ROWS = 64
 """Rows that are read, and become jobs, at a time: one may hold four megabytes."""
-WINDOW = 512
-"""Rows of one batch that are jobs at once: more than a worker holds, so that the engine's policy has a choice, and few enough
-for Redis' queues to stay shallow."""
+PREPARED_AT_ONCE = 8
+"""Of these: an image may take ten seconds to come."""
 _STOPPED = {BatchState.CANCELLING: "batch_cancelled", BatchState.IN_PROGRESS: "batch_expired"}
 _WORDS = {
     "batch_cancelled": "the batch was cancelled before this row ran",
@@ -93,14 +93,19 @@ class Feeder:
     publisher: Publisher
     intake: Intake
     kinds: Mapping[BatchKind, Kind]
+    _turns: Turns = field(default_factory=Turns)
     _busy: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _ahead: dict[str, int] = field(default_factory=dict)
+    """By batch, how many rows are read at a time: one after a limit was reached, lest what waits is prepared again and again."""
 
     async def round(self) -> None:
-        """Each open batch goes on for as long as it moves, beside the others."""
-        for batch_id in await self.database.write(partial(batches.take, holder=self.name, now_ms=now_ms())):
-            if batch_id not in self._busy:
-                task = self._busy[batch_id] = asyncio.create_task(self._go_on(batch_id))
-                task.add_done_callback(partial(self._busy.pop, batch_id))
+        """Those open batches whose turn it is go on for as long as they move, beside each other."""
+        taken = await self.database.write(partial(batch_turns.take, holder=self.name, now_ms=now_ms()))
+        self._turns.hold(taken)
+        self._ahead = {batch_id: ahead for batch_id, ahead in self._ahead.items() if batch_id in taken}
+        for batch_id in self._turns.next(self._busy):
+            task = self._busy[batch_id] = asyncio.create_task(self._go_on(batch_id))
+            task.add_done_callback(partial(self._busy.pop, batch_id))
 
     async def close(self) -> None:
         """What is under way is given up; whoever holds the batch next does it again."""
@@ -121,6 +126,8 @@ class Feeder:
     async def _advance(self, batch_id: str) -> bool:
         batch = await self.database.read(partial(_get, batch_id=batch_id))
         kind = self.kinds[batch.kind]
+        if batch.state in batches.ENDED:
+            return False
         if batch.state is BatchState.VALIDATING:
             await kind.prepare(self, batch)
             after = await self.database.read(partial(_get, batch_id=batch_id))
@@ -128,6 +135,8 @@ class Feeder:
         if batch.state is BatchState.FINALIZING:
             return await self._end(kind, batch)
         settled = await self._settle(kind, batch)
+        if settled == batches.SETTLE_MOST:
+            return True  # more may have been answered in time
         stopped = await self._stop(batch)
         fed = 0 if stopped else await self._feed(kind, batch)
         if not fed and await self.database.read(partial(batches.idle, batch_id=batch_id)):
@@ -144,11 +153,8 @@ class Feeder:
 
     async def _stop(self, batch: Batch) -> bool:
         """Whether nothing more of it may run; then rows that wait are dropped, and jobs of a cancelled one stopped."""
-        expired = batch.expires_ms is not None and batch.expires_ms <= now_ms()
-        if batch.state is not BatchState.CANCELLING and not expired:
+        if batch.state is not BatchState.CANCELLING and not await self._expired(batch):
             return False
-        if expired:
-            await self.database.write(partial(batches.expire, batch_id=batch.id, now_ms=now_ms()))
         if batch.started_ms is None:
             await self.database.write(partial(batches.clear, batch_id=batch.id))
         code = _STOPPED[batch.state]
@@ -161,54 +167,90 @@ class Feeder:
                 await cancellation.tell(self.redis, self.stream, moved)
         return True
 
+    async def _expired(self, batch: Batch) -> bool:
+        if batch.expires_ms is None or batch.expires_ms > now_ms():
+            return False
+        return await self.database.write(partial(batches.expire, batch_id=batch.id, now_ms=now_ms()))
+
     async def _feed(self, kind: Kind, batch: Batch) -> int:
         running: int = await self.database.read(partial(batches.running, batch_id=batch.id))
-        room = min(WINDOW - running, FEED_ROWS)
+        ahead = self._ahead.get(batch.id, FEED_ROWS)
+        room = min(self._turns.share(batch.account_id) - running, ahead)
         rows = await self.database.read(partial(batches.waiting, batch_id=batch.id, limit=room)) if room > 0 else ()
         if not rows:
             return 0
-        caller = await self.database.read(partial(accounts.owner, account_id=batch.account_id))
-        made, refused = await self._made(replace(caller, tag=batch.tag), kind, batch, rows, busy=running > 0)
+        owner = await self.database.read(partial(accounts.owner, account_id=batch.account_id))
+        caller = replace(owner, tag=batch.tag)
+        made, refused = await self._admitted(caller, await self._prepared(caller, kind, batch, rows))
+        self._ahead[batch.id] = min(2 * ahead, FEED_ROWS) if len(made) + len(refused) == len(rows) else 1
         if refused:
             await self.database.write(partial(batches.refuse, batch_id=batch.id, errors=refused))
-        fed = await self.database.write(partial(batches.feed, batch_id=batch.id, new=made))
-        for job in (job for number, job in made.items() if number in fed):
-            self.publisher.publish_soon(TaskName.GENERATE, job.queue, job.id)
-        return len(fed) + len(refused)
+        return len(refused) + await self._begun(caller, batch, made)
 
-    async def _made(
-        self, caller: Caller, kind: Kind, batch: Batch, rows: Sequence[BatchRow], *, busy: bool
-    ) -> tuple[dict[int, NewJob], dict[int, dict[str, Any]]]:
-        """The jobs that these rows become, as far as the account's limits let them, and what those that cannot say why."""
-        made: dict[int, NewJob] = {}
-        refused: dict[int, dict[str, Any]] = {}
+    async def _prepared(
+        self, caller: Caller, kind: Kind, batch: Batch, rows: Sequence[BatchRow]
+    ) -> dict[int, NewJob | TramError]:
+        """The jobs that these rows would become, or what is wrong with them.
+
+        All before the first is admitted: images take seconds, and whoever is admitted has to be in the database soon
+        (`rate_limiter.TRUST_MS`), or its place is taken for free.
+        """
         requests = await kind.requests(self, batch, rows)
-        for row in rows:
-            try:
-                made[row.number] = await self._admitted(caller, kind, batch, row, requests.get(row.number))
-            except RateLimited:
-                break  # the next round asks again
-            except (InsufficientCredits, BudgetExceeded) as error:
-                if made or busy:
-                    break  # what runs holds more than it will cost
-                refused[row.number] = error.as_json()
-            except TramError as error:
-                if error.retryable:
-                    break
-                refused[row.number] = error.as_json()
-        return made, refused
+        places = asyncio.Semaphore(PREPARED_AT_ONCE)
 
-    async def _admitted(
+        async def one(row: BatchRow) -> NewJob | TramError:
+            try:
+                async with places:
+                    return await self._job(caller, kind, batch, row, requests.get(row.number))
+            except TramError as error:
+                return error
+
+        found = await asyncio.gather(*map(one, rows))
+        return {row.number: each for row, each in zip(rows, found, strict=True)}
+
+    async def _job(
         self, caller: Caller, kind: Kind, batch: Batch, row: BatchRow, request: Mapping[str, Any] | None
     ) -> NewJob:
         if request is None:
             raise NotFound("what this row was to ask is not there any more")
         lineage = Lineage(batch.id, row.source_job_id, row.conversation_id)
         body = {**request, "service_tier": Tier.FLEX.value}
-        job = await self.intake.prepare(caller, body, kind.door, lineage)
-        job = replace(job, deadline_ms=batch.expires_ms)
-        (job,) = await admit(self.database, self.redis, caller, [job], _untold)
+        return replace(await self.intake.prepare(caller, body, kind.door, lineage), deadline_ms=batch.expires_ms)
+
+    async def _admitted(
+        self, caller: Caller, prepared: Mapping[int, NewJob | TramError]
+    ) -> tuple[dict[int, NewJob], dict[int, dict[str, Any]]]:
+        """Jobs, as far as the account's limits let them begin, and what those that never can say why."""
+        made: dict[int, NewJob] = {}
+        refused: dict[int, dict[str, Any]] = {}
+        for number, found in prepared.items():
+            try:
+                made[number] = await self._admit(caller, found)
+            except (InsufficientCredits, BudgetExceeded) as error:
+                if error.bound:
+                    break  # what is open, of whichever batch or chat, holds more than it will cost
+                refused[number] = error.as_json()
+            except TramError as error:
+                if error.retryable:
+                    break  # the next round asks again
+                refused[number] = error.as_json()
+        return made, refused
+
+    async def _admit(self, caller: Caller, found: NewJob | TramError) -> NewJob:
+        if isinstance(found, TramError):
+            raise found
+        (job,) = await admit(self.database, self.redis, caller, [found], _untold)
         return job
+
+    async def _begun(self, caller: Caller, batch: Batch, made: Mapping[int, NewJob]) -> int:
+        """How many have become jobs; the others' rows were fed or dropped meanwhile."""
+        fed: set[int] = await self.database.write(partial(batches.feed, batch_id=batch.id, new=made))
+        for number, job in made.items():
+            if number in fed:
+                self.publisher.publish_soon(TaskName.GENERATE, job.queue, job.id)
+        if lost := [job for number, job in made.items() if number not in fed]:
+            await give_back(self.redis, caller, lost)
+        return len(fed)
 
     async def _close(self, kind: Kind, batch: Batch) -> bool:
         """Every row has ended."""

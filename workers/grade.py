@@ -220,6 +220,7 @@ def _shown_length(graded: Graded) -> int:
 
 
 def _failed(session: Session, batch: Batch, run: EvalRun) -> None:
-    errors = {each["error"] for item in eval_items.graded_of(session, run.id)[:1] for each in item.results or ()}
-    why = {"code": "no_item_graded", "message": f"no item could be graded: {next(iter(errors), 'none was left')}"}
+    first = eval_items.graded_of(session, run.id, limit=1)
+    errors = (each["error"] for item in first for each in item.results or () if each["error"])
+    why = {"code": "no_item_graded", "message": f"no item could be graded: {next(errors, 'none was left')}"}
     batches.end(session, batch, BatchState.FAILED, _FAILED, now_ms(), errors=[why])

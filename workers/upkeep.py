@@ -199,7 +199,8 @@ async def opened(settings: Settings) -> AsyncIterator[Upkeep]:
         stack.push_async_callback(outbound.close)
         deliverer = Deliverer(held.database, held.objects, outbound, settings.url)
         stack.push_async_callback(deliverer.close)
-        fleet = Fleet(held.redis, named(settings.model) if settings.model else None, default_card(device()))
+        own = named(settings.model) if settings.model else None
+        fleet = Fleet(held.redis, own, default_card(device()), patient=True)
         await fleet.open()
         stack.push_async_callback(fleet.close)
         feeder = Feeder(

@@ -101,6 +101,9 @@ def _told() -> Iterator[None]:
     except KeyboardInterrupt:
         errors.print("Interrupted.  The runs go on; the same command joins them.", highlight=False)
         raise typer.Exit(_INTERRUPTED) from None
+    except Exception:  # noqa: BLE001 -- a crash would exit with 1
+        errors.print_exception()
+        raise typer.Exit(_WRONG) from None
 
 
 def _client(settings: Settings, url: str, key: str) -> ServiceClient:

@@ -92,8 +92,9 @@ async def delete_completion(request: Request, name: str) -> Response:
     job = await _stored(state, caller, name)
     if job.state not in FINAL:
         raise Conflict("it is still being made; cancel it first", code="still_running")
-    for key in await state.database.write(partial(delete_job, job_id=job.id, now_ms=now_ms())):
-        await state.objects.delete(key)
+    if job.result_key is not None:
+        await state.objects.delete(job.result_key)  # first: cut short, this can be repeated and leaves no object behind
+    await state.database.write(partial(delete_job, job_id=job.id, now_ms=now_ms()))
     return json_response({"id": completion_of(job.id), "object": "chat.completion.deleted", "deleted": True})
 
 

@@ -15,7 +15,8 @@ from api.deps import State, body_of, caller_of, key_of, state_of
 from infra.clock import now_ms
 from models import deletions, evals, idempotency, ids
 from models.accounts import Caller
-from models.errors import NotFound
+from models.deletions import Doomed
+from models.errors import ModelNotAllowed, NotFound
 from models.evals import NewEval
 from models.listings import Window
 from models.tables.evals import Eval, Metric
@@ -111,12 +112,17 @@ async def eval_of(state: State, caller: Caller, eval_id: str) -> Eval:
 
 
 async def delete_runs(state: State, run_ids: list[str]) -> None:
-    """What was said in their jobs, and all that is known of them.  Raises Conflict while one is open."""
+    """What was said in their jobs, and all that is known of them.  Raises Conflict while one is open.
+
+    Objects go before the rows that know their keys: cut short, it can be repeated and leaves no object behind.
+    """
     await state.database.read(partial(evals.require_ended, run_ids=run_ids))
     some = partial(evals.jobs_left, run_ids=run_ids, limit=DELETED_AT_ONCE)
-    while names := await state.database.read(some):
-        for key in await state.database.write(partial(_forget, names=names, at_ms=now_ms())):
-            await state.objects.delete(key)
+    while doomed := await state.database.read(some):
+        for key in (job.result_key for job in doomed):
+            if key is not None:
+                await state.objects.delete(key)
+        await state.database.write(partial(_forget, doomed=doomed, at_ms=now_ms()))
     await state.database.write(partial(evals.delete_runs, run_ids=run_ids, now_ms=now_ms()))
 
 
@@ -130,7 +136,13 @@ async def _eval(state: State, caller: Caller, body: dict[str, Any], asked: Asked
 async def _candidates(state: State, caller: Caller, body: dict[str, Any], asked: Asked | None) -> Any:
     wanted = validated(ShorthandRequest, body)
     judge = await state.intake.card(caller, None)
-    new = _new(caller, as_eval(wanted, judge.id), wanted.metric)
+    made = as_eval(wanted, judge.id)
+    try:
+        await runs.check_eval(state, caller, made)
+    except ModelNotAllowed as error:
+        why = f"metric: {error.message}, which judges where no answer is expected"
+        raise ModelNotAllowed(why, param="metric") from None
+    new = _new(caller, made, wanted.metric)
     row = Eval(**{name: getattr(new, name) for name in NewEval.__slots__})
     begun = []
     for run in await runs.beside(as_runs, wanted):
@@ -162,8 +174,9 @@ def _once(session: Session, new: NewEval, begun: list[Any], asked: Asked | None)
     return known
 
 
-def _forget(session: Session, names: list[str], at_ms: int) -> list[str]:
-    return [key for name in names for key in deletions.delete_job(session, name, at_ms)]
+def _forget(session: Session, doomed: list[Doomed], at_ms: int) -> None:
+    for job in doomed:
+        deletions.delete_job(session, job.job_id, at_ms)
 
 
 async def _created(state: State, caller: Caller, eval_id: str, *, again: bool) -> Response:

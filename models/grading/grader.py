@@ -12,6 +12,7 @@ from typing import Any
 from models.errors import InvalidRequest, TooLarge
 from models.grading.effort import go_on
 from models.grading.template import MISSING, Namespace, check, texts_of
+from models.wire.templates import check_messages
 
 NAME_CHARACTERS = 200
 TEXT_CHARACTERS = 100_000
@@ -123,19 +124,17 @@ def messages_of(spec: Spec, field_name: str, roots: frozenset[str] | None = None
     found = spec.get(field_name)
     if not isinstance(found, list) or not 0 < len(found) <= MESSAGES_MOST:
         raise wrong(field_name, f"1 to {MESSAGES_MOST} messages are wanted")
+    check_messages(found, field_name)
     for number, message in enumerate(found):
-        _check_message(message, f"{field_name}[{number}]")
+        _check_size(message, f"{field_name}[{number}]")
     for text in texts_of(found):
         check(text, field_name, *([roots] if roots else []))
     return found
 
 
-def _check_message(message: Any, place: str) -> None:
-    if not isinstance(message, Mapping) or message.get("role") not in {"user", "assistant", "system", "developer"}:
-        raise wrong(place, "a message has a role (user, assistant, system or developer) and content")
-    content = message.get("content")
-    if not isinstance(content, str | list | Mapping) or not content:
-        raise wrong(place, "its content is a text, a part or a list of parts")
+def _check_size(message: Mapping[str, Any], place: str) -> None:
+    if not message["content"]:
+        raise wrong(place, "its content is empty")
     if sum(map(len, texts_of([message]))) > TEXT_CHARACTERS:
         raise wrong(place, f"at most {TEXT_CHARACTERS:,} characters are taken")
 

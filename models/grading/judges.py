@@ -1,13 +1,14 @@
 """What does a judge, a model, say of an answer?  A label, a score, or which of two answers is better.
 
 A judge is asked for JSON of a schema, at temperature 0 unless told otherwise.  An answer that is not that, or out of range, is an
-error and never a pass.  Two answers are shown in both orders: a judge that changes its mind with the order has preferred a place and
+error and never a pass; its words stand beside the grade (`output`).  Two answers are shown in both orders: a judge that changes its mind with the order has preferred a place and
 not an answer, which is counted (`position_bias`) and scored as a tie.
 """
 
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -41,9 +42,16 @@ PAIR_ROOTS = frozenset({"item", "sample", "first", "second"})
 _WINNERS = ("first", "second", "tie")
 _AS_GIVEN, _SWAPPED = "as_given", "swapped"
 
+_WORD: dict[str, Any] = {"type": "text", "text": "."}
+_IMAGE: dict[str, Any] = {"type": "image_url", "image_url": {"url": "https://"}}
+
 
 class _Unusable(Exception):
     """What a judge said cannot be read."""
+
+
+class _Silent(_Unusable):
+    """A judge said nothing: it was not asked, or failed."""
 
 
 class _Judge(Grader):
@@ -64,13 +72,31 @@ class _Judge(Grader):
 
     def _graded(self, namespace: Namespace, replies: Replies) -> Grade:
         self._questions(namespace)  # raises what the item lacks
+        said = [{"role": "assistant", "content": reply} for reply in replies.values() if reply is not None]
+        grade = self._read(replies)
+        return replace(grade, detail=grade.detail | {"output": said}) if said else grade
+
+    def _read(self, replies: Replies) -> Grade:
         try:
             return self._judged(replies)
+        except _Silent as error:
+            return self.failed(f"the judge's answer cannot be read: {error}")
         except _Unusable as error:
             return self.failed(f"the judge's answer cannot be read: {error}", parse_failure=True)
 
     @abstractmethod
     def _judged(self, replies: Replies) -> Grade: ...
+
+
+def draft(spec: Spec) -> dict[str, Any]:
+    """The chat of a sound judge before its places are filled: who speaks, where images come, and the parameters are as they will be."""
+    messages = [{"role": each["role"], "content": _stand_ins(each["content"])} for each in spec["input"]]
+    return {"model": spec["model"], "messages": messages} | _sampling(spec)
+
+
+def _stand_ins(content: Any) -> list[dict[str, Any]]:
+    parts = content if isinstance(content, list) else [content]
+    return [_IMAGE if isinstance(part, Mapping) and "image_url" in part else _WORD for part in parts]
 
 
 class LabelModel(_Judge):
@@ -158,7 +184,7 @@ _POINTS = {"first": 1.0, "tie": HALF, "second": 0.0}
 
 def _read(reply: str | None, field: str) -> Any:
     if reply is None:
-        raise _Unusable("there is none")
+        raise _Silent("there is none")
     try:
         found = orjson.loads(reply)
     except orjson.JSONDecodeError:

@@ -20,10 +20,13 @@ _REPEATS_MOST = 1_000
 _SEVERAL, _MANY = 3, 400
 """States of a set of characters: those of `.` that are followed at once; all of `\\pL`, since making them takes longest."""
 _TOKEN = re.compile(
-    r"(?P<many>\\[pP])|(?P<several>\\.|\.)|(?P<set>\[\^?\]?(?:\\.|[^\]\\])*\])|(?P<repeat>\{(\d{1,9})(?:,(\d{1,9})?)?\})"
+    r"(?P<quoted>\\Q.*?(?:\\E|\Z))|(?P<many>\\[pP])|(?P<several>\\.|\.)|(?P<set>\[\^?\]?(?:\\.|[^\]\\])*\])"
+    r"|(?P<repeat>\{(?P<least>\d{1,9})(?:,(?P<most>\d{1,9})?)?\})"
     r"|(?P<open>\()|(?P<close>\))|(?P<sign>[*+?|])|(?P<plain>.)",
     re.DOTALL,
 )
+_PIECE = re.compile(r"\\Q.*?(?:\\E|$)|\\.|\[\^?\]?(?:\[:\w+:\]|\\.|[^\]\\])*\]|\((?!\?)", re.DOTALL)
+"""What is quoted, escaped or a class, where a bracket is itself; or a bracket that opens a group without a name."""
 
 
 def found_in(pattern: str, text: str) -> bool:
@@ -38,8 +41,9 @@ def count_in(pattern: str, text: str) -> int:
 
 def first_in(pattern: str, text: str) -> str | None:
     """The first part of the text that matches."""
+    plain = _PIECE.sub(lambda piece: "(?:" if piece[0] == "(" else piece[0], _short(pattern))  # pyarrow wants all named
     try:
-        found = _compute().extract_regex(_array(text), pattern=f"(?P<found>{_short(pattern)})")[0].as_py()
+        found = _compute().extract_regex(_array(text), pattern=f"(?P<found>{plain})")[0].as_py()
     except (ValueError, KeyError) as error:
         raise _refused(error) from None
     return None if found is None else str(found["found"])
@@ -64,7 +68,7 @@ def _states(pattern: str) -> int:
         elif kind == "sign":
             groups[-1] += 1
         elif kind == "repeat":
-            times = min(_REPEATS_MOST, max(int(token[5]), int(token[6] or 0), 1))
+            times = min(_REPEATS_MOST, max(int(token["least"]), int(token["most"] or 0), 1))
             groups[-1] += last * (times - 1)
             last *= times
         else:

@@ -11,7 +11,7 @@ from typing import Any
 
 from models.errors import InvalidRequest
 from models.grading.statistics import SEED, estimate, grouped, paired, quantiles
-from models.grading.template import value, written
+from models.grading.template import steps, value, written
 
 SLICE_CHARACTERS = 80
 SLICE_VALUES_MOST = 50
@@ -84,7 +84,8 @@ def report_of(
     thresholds: Sequence[Threshold] = (),
     errors_most: float = 0.0,
 ) -> dict[str, Any]:
-    """`created_at` in Unix seconds; `slices` are paths (`item.level`); `errors_most` is a share of all answers."""
+    """`created_at` in Unix seconds; `slices` are paths (`item.level`); `errors_most` is a share of all answers.  Raises InvalidRequest."""
+    check_slices(slices)
     graders = list(dict.fromkeys(name for run in runs for answer in run.answers for name in answer.grades))
     told = [_run(run, graders) for run in runs]
     comparisons = [_comparison(grader, runs[0], run) for run in runs[1:] for grader in graders]
@@ -102,6 +103,21 @@ def report_of(
         "verdict": _verdict(told, checked, errors_most),
         "items": _items(runs),
     }
+
+
+def check_slices(paths: Iterable[str]) -> None:
+    """Raises InvalidRequest for the first that does not lead into the item."""
+    for path in paths:
+        if not _is_in_item(path):
+            shown = path[:SLICE_CHARACTERS]
+            raise InvalidRequest(f"slice: {shown!r} is no path into the item, such as item.level", param="slice")
+
+
+def _is_in_item(path: str) -> bool:
+    try:
+        return steps(path)[0] == "item"
+    except InvalidRequest:
+        return False
 
 
 def _run(run: Run, graders: Sequence[str]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 
 from models.errors import InvalidRequest
 from models.grading import grader_of
-from models.grading.results import Threshold
-from models.grading.template import check, steps, texts_of
+from models.grading.results import Threshold, check_slices
+from models.grading.template import check, texts_of
 from models.wire.criteria import check_fields
 from models.wire.messages import Strict
 from models.wire.problems import validated
@@ -100,8 +100,7 @@ def suite_of(body: Any) -> Suite:
     for what, names in (("graders", graders), ("variants", variants)):
         if len(set(names)) < len(names):
             raise InvalidRequest(f"{what}: a name stands there twice", param=what)
-    for path in suite.slices:
-        steps(path)
+    check_slices(suite.slices)
     for variant in suite.variants:
         messages_of(suite, variant)
     _check_thresholds(suite.thresholds, graders, variants)

@@ -14,6 +14,8 @@ from models.tables.evals import Metric
 from models.wire.chat import ChatRequest, Metadata
 from models.wire.messages import Strict
 from models.wire.problems import validated
+from models.wire.sampling import RESPONSES_OWN, SPELLINGS
+from models.wire.templates import TemplateMessage
 
 CRITERIA_MOST = 50
 ITEMS_MOST = 20_000
@@ -106,7 +108,7 @@ class StoredCompletions(Strict):
 
 class Template(Strict):
     type: Literal["template"]
-    template: Annotated[list[Row], Field(min_length=1, max_length=TEMPLATE_MOST)]
+    template: Annotated[list[TemplateMessage], Field(min_length=1, max_length=TEMPLATE_MOST)]
 
 
 class ItemReference(Strict):
@@ -120,7 +122,9 @@ class JsonlSource(Strict):
 
 
 class CompletionsSource(Strict):
-    type: Literal["completions"]
+    """`responses` asks the same chat in the words of another API of OpenAI's."""
+
+    type: Literal["completions", "responses"]
     source: Annotated[FileContent | FileId | StoredCompletions, Field(discriminator="type")]
     input_messages: Annotated[Template | ItemReference, Field(discriminator="type")] | None = None
     model: ModelName | None = None
@@ -134,6 +138,8 @@ class CompletionsSource(Strict):
                 raise ValueError(f"data_source.{idle}: needs a model; without one the given answers are graded")
         elif self.input_messages is None:
             raise ValueError("data_source.input_messages: what the model is to be asked is not said")
+        if self.type == "responses" and isinstance(self.source, StoredCompletions):
+            raise ValueError("data_source.source.type: stored_completions go with a data source of completions")
         return self
 
 
@@ -145,7 +151,7 @@ class RunRequest(Strict):
     """Ours: where `eval.run.*` is told."""
 
 
-SAMPLING = frozenset(ChatRequest.model_fields) - {
+SAMPLING = (frozenset(ChatRequest.model_fields) | SPELLINGS) - {
     *("model", "messages", "stream", "stream_options", "store", "metadata", "user", "safety_identifier"),
     *("prompt_cache_key", "conversation_id", "background", "service_tier", "raw", "echo", "n"),
 }
@@ -153,22 +159,27 @@ SAMPLING = frozenset(ChatRequest.model_fields) - {
 
 
 def run_request(body: Mapping[str, Any]) -> RunRequest:
-    """Raises InvalidRequest, for data sources that there are elsewhere and not here in words of its own."""
+    """Raises InvalidRequest, for what there is elsewhere and not here in words of its own."""
     source = body.get("data_source")
-    kind = source.get("type") if isinstance(source, Mapping) else None
-    if kind == "responses":
+    inner = source.get("source") if isinstance(source, Mapping) else None
+    if isinstance(inner, Mapping) and inner.get("type") == "responses":
         raise InvalidRequest(
-            "data_source.type: responses are not made here; a data source of the type completions asks the same",
-            param="data_source.type",
+            "data_source.source.type: there are no stored responses here; stored_completions are the chats that are",
+            param="data_source.source.type",
             code="unsupported_parameter",
         )
     wanted = validated(RunRequest, body)
     if isinstance(wanted.data_source, CompletionsSource):
-        for name, value in (wanted.data_source.sampling_params or {}).items():
-            if value is not None and name not in SAMPLING:
-                where = f"data_source.sampling_params.{name[:NAME_CHARACTERS]}"
-                raise InvalidRequest(f"unsupported parameter: {where}", param=where, code="unsupported_parameter")
+        _check_sampling(wanted.data_source)
     return wanted
+
+
+def _check_sampling(source: CompletionsSource) -> None:
+    known = SAMPLING | RESPONSES_OWN if source.type == "responses" else SAMPLING
+    for name, value in (source.sampling_params or {}).items():
+        if value is not None and name not in known:
+            where = f"data_source.sampling_params.{name[:NAME_CHARACTERS]}"
+            raise InvalidRequest(f"unsupported parameter: {where}", param=where, code="unsupported_parameter")
 
 
 def is_shorthand(body: Mapping[str, Any]) -> bool:

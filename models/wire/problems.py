@@ -21,7 +21,7 @@ _HALVES = re.compile("[\ud800-\udfff]")
 _TAGS = frozenset(
     {"system", "developer", "user", "assistant", "tool"}
     | {"text", "image_url", "json_object", "json_schema"}
-    | {"custom", "logs", "stored_completions", "jsonl", "completions"}
+    | {"custom", "logs", "stored_completions", "jsonl", "completions", "responses"}
     | {"file_content", "file_id", "template", "item_reference"}
 )
 

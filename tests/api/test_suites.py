@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "evals"
 
 def suite(folder, dataset, **files):
     for name, text in files.items():
-        (folder / name.replace("_", ".")).write_text(text, encoding="utf-8")
+        (folder / name.replace("_", ".")).write_bytes(text.encode())
     path = folder / "suite.yaml"
     path.write_text(SUITE.format(DATASET=dataset), encoding="utf-8")
     return path
@@ -31,9 +31,12 @@ def suite(folder, dataset, **files):
         ("{items: [{q: 1}, {q: 2}]}", {}, [{"q": 1}, {"q": 2}]),
         ("{path: d.jsonl}", {"d_jsonl": '{"q": 1}\n\n{"item": {"q": 2}}\n'}, [{"q": 1}, {"q": 2}]),
         ("{path: d.jsonl, limit: 1}", {"d_jsonl": '{"q": 1}\nnot read'}, [{"q": 1}]),
+        ("{path: d.jsonl}", {"d_jsonl": '\ufeff{"q": "one\u2028two"}\r\n{"q": "\x85"}'}, [{"q": "one\u2028two"}, {"q": "\x85"}]),
         ("{path: d.csv}", {"d_csv": 'q,a\n"one, two",1\n'}, [{"q": "one, two", "a": "1"}]),
+        ("{path: d.csv}", {"d_csv": "\ufeffq\r\none\u2028two\r\nthree\r\n"}, [{"q": "one\u2028two"}, {"q": "three"}]),
+        ("{path: d.csv}", {"d_csv": 'q\n"one\r\ntwo"\n'}, [{"q": "one\r\ntwo"}]),
     ],
-)
+)  # fmt: skip
 def test_rows_are_read(tmp_path, dataset, files, rows):
     assert read_suite(suite(tmp_path, dataset, **files))[1] == rows
 
@@ -46,6 +49,11 @@ def test_rows_are_read(tmp_path, dataset, files, rows):
         ("{path: d.jsonl}", {"d_jsonl": "[]"}, "d.jsonl, line 1: a row is an object"),
         ("{path: d.jsonl}", {"d_jsonl": "\n"}, "dataset: 1 to"),
         ("{path: d.csv}", {"d_csv": "q,a\n1\n"}, "d.csv, row 2"),
+        ("{path: d.csv}", {"d_csv": f"q\n1\n{'x' * 140_000}\n"}, "d.csv, line 3: field larger than"),
+        ("{items: [{day: 2024-05-01}]}", {}, "suite.yaml: dataset.items[0].day: 2024-05-01 is nothing that JSON has"),
+        ("{items: [{map: {1: a}}]}", {}, "suite.yaml: dataset.items[0].map: the key 1 is no text"),
+        ("{items: [{n: .nan}]}", {}, "dataset.items[0].n"),
+        ("{items: [{n: 123456789012345678901}]}", {}, "dataset.items[0].n"),
         ("[", {}, "not YAML"),
         ("{nope: 1}", {}, "suite.yaml: unsupported parameter: dataset.nope"),
     ],

@@ -92,6 +92,11 @@ def test_many_rows_go_up_as_a_file(tram: Stack, tmp_path: Path):
     assert told["items"][0]["item"]["note"] == "x" * 300_000
 
 
+def test_a_crash_is_no_missed_threshold(embedded: Stack, tmp_path: Path):
+    done = run(embedded, tmp_path, "run", suite(tmp_path), "--out", "suite.yaml")
+    assert (done.returncode, "FileExistsError" in done.stderr) == (2, True)
+
+
 def test_a_service_that_is_not_there(tram: Stack, tmp_path: Path):
     done = run(tram, tmp_path, "run", suite(tmp_path), "--url", "http://127.0.0.1:1")
     assert (done.returncode, "nothing answers" in done.stderr) == (2, True)

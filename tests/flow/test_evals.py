@@ -3,11 +3,13 @@
 import io
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import aigateway
 import openai
 import pytest
 
+from models.ids import job_of
 from tests.flow.hooks import Hooks
 from tests.flow.sse import events
 from tests.flow.stack import Stack, said, until
@@ -173,6 +175,35 @@ def test_what_a_deleted_run_said_is_gone(tram, client):
     assert tram.http.get(f"/v1/jobs/{item.job_id}").status_code == 404
 
 
+@contextmanager
+def refusing(kept):
+    """The folder leads to itself, so the store cannot tell whether the object is there."""
+    aside = kept.parent.rename(kept.parent.with_name("aside"))
+    kept.parent.symlink_to(kept.parent)
+    with pytest.raises(openai.InternalServerError) as refused:
+        yield
+    kept.parent.unlink()
+    aside.rename(kept.parent)
+    assert (refused.value.status_code, kept.exists()) == (503, True)
+
+
+def test_a_deletion_that_the_objects_refuse_is_repeated_and_leaves_none(embedded: Stack):
+    with openai.OpenAI(base_url=f"{embedded.url}/v1", api_key=embedded.key, max_retries=0) as client:
+        run = ran(client, made(client).id, completions([{"item": {"ask": "!tokens=9000", "wanted": "9000"}}]))
+        (item,) = items(client, run)
+        chat = client.chat.completions.create(model=MODEL, messages=said("!tokens=9000"), store=True)
+        asked = {
+            item.job_id: lambda: client.evals.runs.delete(run.id, eval_id=run.eval_id),
+            job_of(chat.id): lambda: client.chat.completions.delete(chat.id),
+        }
+        for job_id, delete in asked.items():
+            ((key,),) = embedded.rows(f"SELECT result_key FROM jobs WHERE id = '{job_id}'")
+            kept = embedded.folder / "data" / "objects" / key
+            with refusing(kept):
+                delete()
+            assert (delete().deleted, kept.exists()) == (True, False)
+
+
 def test_judges_are_asked_through_the_queue_and_what_cannot_be_read_does_not_pass(client):
     created = made(client, judge("good"), judge("strict", pass_threshold=0.8), judge("babbles", "!tokens=2"))
     run = ran(client, created.id, completions(ROWS[:2]))
@@ -188,6 +219,42 @@ def test_judges_are_asked_through_the_queue_and_what_cannot_be_read_does_not_pas
     good, strict, babbles = items(client, run)[0].results
     assert (good.score, good.passed, strict.passed, babbles.passed) == (0.75, True, False, False)
     assert "is not JSON" in babbles.error
+    words = [each.sample["output"][0]["content"] for each in (good, babbles)]
+    assert words == ['{"score": 0.75}', "token 1 token 2"]
+
+
+def test_a_script_for_openais_responses_runs_here(client, tram):
+    file = client.files.create(file=("asks.jsonl", json.dumps(ROWS[0]).encode()), purpose="evals")
+    asked = {
+        "type": "responses",
+        "source": {"type": "file_id", "id": file.id},
+        "input_messages": TEMPLATE,
+        "model": MODEL,
+        "sampling_params": {
+            "max_completions_tokens": 2,
+            "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True}},
+        },
+    }
+    run = ran(client, made(client).id, asked)
+    (item,) = items(client, run)
+    assert (run.status, item.sample.output[0].content) == ("completed", "token 1 token 2")
+    assert (run.data_source.type, run.data_source.sampling_params.text.format.name) == ("responses", "n")
+    body = next(body for body in reversed(tram.engine.requests()) if body["messages"][-1]["content"] == "!tokens=3")
+    assert body["response_format"]["json_schema"]["name"] == "n"
+
+
+def test_a_judge_sees_into_the_arguments_of_a_call(client):
+    function = {"name": "f", "arguments": '{"symbols": ["a"]}'}
+    message = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c", "type": "function", "function": function}],
+    }
+    shown = judge("good") | {"pass_threshold": 0.7}
+    shown["input"][0]["content"] = "{{sample.output_tools[0].function.arguments.symbols}}"
+    rows = [{"item": {"ask": "a"}, "sample": {"choices": [{"message": message}]}}]
+    run = ran(client, made(client, shown).id, {"type": "jsonl", "source": inline(rows)})
+    assert (run.result_counts.passed, run.per_model_usage[0].invocation_count) == (1, 1)
 
 
 def test_answers_that_came_with_their_items_are_graded_without_a_model(client, tram):
@@ -253,6 +320,8 @@ def test_runs_are_compared_and_the_best_gives_its_model_a_name(client, tram):
     assert (answer.model, answer.choices[0].message.content) == (f"eval:{created.id}", "token 1")
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="eval:eval_unknown", messages=said("!tokens=1"))
+    stray = tram.http.get(f"/v1/evals/{created.id}/compare", params={"runs": short.id, "slice": "level"})
+    assert (stray.status_code, stray.json()["error"]["param"]) == (400, "slice")
     compared = {"runs": f"{short.id},evalrun_unknown"}
     assert tram.http.get(f"/v1/evals/{created.id}/compare", params=compared).status_code == 404
 
@@ -328,7 +397,9 @@ def test_a_killed_upkeep_asks_no_sample_twice_and_the_run_ends(faulty: Stack):
         ("", {"testing_criteria": [RIGHT, RIGHT], "data_source_config": CONFIG}, 400, "testing_criteria[1].name"),
         ("", {"testing_criteria": [RIGHT | {"operation": "is"}], "data_source_config": CONFIG}, 400, "testing_criteria[0].operation"),
         ("", {"testing_criteria": [RIGHT], "data_source_config": CONFIG | {"item_schema": {"type": 5}}}, 400, "data_source_config.item_schema"),
-        ("runs", {"data_source": {"type": "responses", "source": {}}}, 400, "data_source.type"),
+        ("", {"testing_criteria": [judge("x") | {"input": [{"role": ["user"], "content": "x"}]}], "data_source_config": CONFIG}, 400, "testing_criteria[0].input[0].role"),
+        ("runs", {"data_source": completions(ROWS) | {"input_messages": {"type": "template", "template": [{"content": "x"}]}}}, 400, "data_source.input_messages.template[0].role"),
+        ("runs", {"data_source": {"type": "responses", "source": {"type": "responses"}}}, 400, "data_source.source.type"),
         ("runs", {"data_source": completions([{"item": {"ask": 5}}])}, 400, "data_source.source.content[0]"),
         ("runs", {"data_source": completions(ROWS, sampling_params={"reasoning_effort": "low"})}, 400, "data_source.sampling_params.reasoning_effort"),
         ("runs", {"data_source": completions(ROWS, sampling_params={"temperature": 9})}, 400, "data_source.sampling_params.temperature"),
@@ -342,6 +413,34 @@ def test_what_is_not_understood_is_refused_by_its_name(tram: Stack, client, path
     target = f"/v1/evals/{made(client).id}/{path}" if path else "/v1/evals"
     answer = tram.http.post(target, json=body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param), answer.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"input": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "input[1].role"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "{{item.a}}"}]}]}, "input[0].content[0]"),
+        ({"sampling_params": {"temperature": 9}}, "sampling_params.temperature"),
+        ({"sampling_params": {"max_tokens": 10**7}}, "sampling_params.max_completion_tokens"),
+    ],
+)  # fmt: skip
+def test_a_judge_that_could_not_be_asked_is_refused_with_its_eval(tram: Stack, changes, param):
+    alone, inside = judge("x") | changes, {"type": "multi", "name": "m", "graders": {"a": judge("a") | changes}}
+    for criterion, where in ((alone, ""), (inside | {"calculate_output": "a"}, "graders.a.")):
+        answer = tram.http.post("/v1/evals", json={"data_source_config": CONFIG, "testing_criteria": [criterion]})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, f"testing_criteria[0].{where}{param}")
+
+
+def test_a_judge_that_the_account_may_not_use_is_refused_with_its_eval(tram: Stack):
+    made = tram.http.post("/v1/sub-accounts", json={"name": "no judges", "allowed_models": ["other"]})
+    short = {"name": "n", "candidate_models": [MODEL], "dataset": [{"input": "q"}]}
+    with tram.client(made.json()["scoped_key"]) as kid:
+        told = kid.post("/v1/evals", json={"data_source_config": CONFIG, "testing_criteria": [judge("x")]})
+        shortly = kid.post("/v1/evals", json=short)
+    params = ("testing_criteria[0].model", "metric")
+    for answer, param in zip((told, shortly), params, strict=True):
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (403, "model_not_allowed", param)
 
 
 def test_a_request_with_a_key_is_made_once(tram: Stack, client):

@@ -249,6 +249,24 @@ async def test_several_are_admitted_together_or_not(state):
     assert len(await admit(state, who, [new(who) for _ in range(3)])) == 3
 
 
+@pytest.mark.parametrize("held_by", ["itself", "the one above"])
+async def test_short_money_says_whether_open_jobs_hold_what_is_missing(state, held_by):
+    cap = round(1.5 * ABOUT_MICROS)
+    limits = {"total_cap_micros": cap, "above": {}} if held_by == "itself" else {"above": {"credit_micros": cap}}
+    who = await caller(state, **limits)
+    first = await made(state, who)
+    with pytest.raises((BudgetExceeded, InsufficientCredits)) as caught:
+        await made(state, who)
+    assert caught.value.bound
+    with pytest.raises((BudgetExceeded, InsufficientCredits)) as caught:
+        await made(state, who, parameters={"max_completion_tokens": 2 * TOKENS})
+    assert not caught.value.bound, "nor would it fit if that job cost nothing"
+    await ends(state, first, prompt_tokens=1000, completion_tokens=900)
+    with pytest.raises((BudgetExceeded, InsufficientCredits)) as caught:
+        await made(state, who)
+    assert not caught.value.bound, "nothing is open any more"
+
+
 async def test_without_redis_rates_are_let_go_and_money_is_not(state, tmp_path):
     away = SimpleNamespace(database=state.database, redis=client(f"unix://{tmp_path}/none"), headers={})
     assert (await made(away, await caller(state, requests_per_minute=1, parallel=1))).held_micros is None

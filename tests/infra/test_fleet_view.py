@@ -14,6 +14,7 @@ from infra.fleet import Engine, Worker
 from infra.fleet_view import Fleet, view_of
 from infra.redis import MARK
 from models.cards.card import Card, catalogue
+from models.errors import NotFound, Unavailable
 
 DEMO, LARGE = catalogue()["tram-demo"], catalogue()["mistral-small-24b-instruct-2501-awq"]
 
@@ -133,6 +134,34 @@ async def test_one_that_leaves_is_gone_and_its_card_stays_known(known: Fleet, re
     await fleet.withdraw(redis, worker(tiny).name)
     await known.refresh()
     assert (known.view.live, known.view.first, known.view.names["tiny"]) == ({}, tiny, tiny)
+
+
+async def test_a_patient_one_says_nothing_of_a_name_before_workers_have_had_the_time_to_speak(redis: Redis):
+    patient, tiny = Fleet(redis, spare=LARGE, patient=True), joined("tiny")
+    assert await patient.card(LARGE.id) == LARGE, "what the catalogue has needs nobody's word"
+    for name in ("tiny", None):
+        with pytest.raises(Unavailable):
+            await patient.card(name)
+    await fleet.announce(redis, worker(DEMO), DEMO)
+    assert await patient.card(None) == DEMO
+    with pytest.raises(Unavailable):
+        await patient.card("tiny")  # its worker may be the second
+    await fleet.announce(redis, worker(tiny, "b"), tiny)
+    assert await patient.card("tiny") == tiny
+    with pytest.raises(Unavailable):
+        await patient.card("nobody's")
+    patient._early_until_s = 0.0
+    with pytest.raises(NotFound):
+        await patient.card("nobody's")
+
+
+async def test_a_patient_one_says_nothing_while_redis_has_never_been_there():
+    gone = Redis(port=1)
+    with pytest.raises(Unavailable):
+        await Fleet(gone, patient=True).card("tiny")
+    with pytest.raises(NotFound):
+        await Fleet(gone).card("tiny")  # whoever holds the line is told at once
+    await gone.aclose()
 
 
 async def test_who_waits_for_a_reading_shares_one_that_begins_after_he_came(known: Fleet, redis: Redis):

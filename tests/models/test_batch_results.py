@@ -2,7 +2,7 @@
 
 import pytest
 
-from models import batch_results, batches, files, jobs
+from models import batch_results, batch_turns, batches, files, jobs
 from models.batches import NewBatch, NewRow
 from models.errors import Unavailable
 from models.files import NewFile, Purpose
@@ -69,7 +69,7 @@ def test_results_go_by_their_index(session, account, batch):
 
 def test_who_may_make_rows(session, account):
     batches.begin(session, NewBatch(NAME, account, BatchKind.FILE, {}, NOW))
-    batches.take(session, "me", NOW)
+    batch_turns.take(session, "me", NOW)
     assert batch_results.preparing(session, NAME, "me")
     assert not batch_results.preparing(session, NAME, "you")
     batches.cancel(session, account, NAME, BatchKind.FILE, NOW)

@@ -35,8 +35,9 @@ def test_lines_become_items_and_empty_ones_are_overlooked():
         ([b'{"item": []}'], "line 1 has no `item`"),
         ([b'{"item": {}, "other": 1}'], "line 1: 'other' is not known"),
         ([b'{"item": {}, "sample": "x"}'], "line 1: `sample` has to be"),
-        ([b'{"item": {"a": "\\u0000"}}'], "line 1: NUL"),
-        ([b'{"item": {"a": 123456789012345678901}}'], "line 1: integers have at most 64 bits"),
+        ([b'{"item": {"a": "\\u0000"}}'], r"line 1: item\.a: NUL"),
+        ([b'{"item": {"a": 123456789012345678901}}'], r"line 1: item\.a: integers have at most 64 bits"),
+        ([b'{"item": {"a": ' + b"[" * 260 + b"]" * 260 + b"}}"], "line 1: the body is nested more than 100"),
         ([b"", b""], "holds no items"),
     ],
 )
@@ -88,6 +89,55 @@ def test_what_is_no_messages_is_told(held):
         datasets.messages_of(source(input_messages=REFER).model_dump(), {"input": held})
 
 
+def test_a_responses_source_asks_a_chat():
+    given = {
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True}},
+        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
+        "max_completions_tokens": 9,
+    }
+    told = source(type="responses", sampling_params=given).model_dump(exclude_none=True)
+    assert datasets.chat(told, {"ask": "Why?"}) == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Why?"}],
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": True},
+        },
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+        "max_completion_tokens": 9,
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text"),
+        ({"text": {"format": {"type": "odd"}}}, "text"),
+        ({"text": {"verbosity": "low"}}, "text.verbosity"),
+        ({"text": "json"}, "text"),
+        ({"text": {}, "response_format": {"type": "text"}}, "text"),
+        ({"max_completions_tokens": 0}, "max_completions_tokens"),
+        ({"max_completions_tokens": 5, "max_completion_tokens": 5}, "max_completions_tokens"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": ["f"]}, "tools[0]"),
+    ],
+)
+def test_a_parameter_in_other_words_is_refused_in_those(given, param):
+    with pytest.raises(InvalidRequest) as wrong:
+        datasets.check_chats(source(type="responses", sampling_params=given), [Item({"ask": "a"})], id)
+    assert wrong.value.param == f"data_source.sampling_params.{param}"
+    assert wrong.value.param in wrong.value.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seen"), [('{"symbols": ["a"]}', {"symbols": ["a"]}), ("{", "{"), ("", ""), (None, None), (7, 7)]
+)
+def test_the_arguments_of_a_call_are_looked_into(arguments, seen):
+    answer = {"content": None, "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": arguments}}]}
+    assert datasets.answered(answer)["output_tools"][0]["function"] == {"name": "f", "arguments": seen}
+    assert datasets.answered({"tool_calls": ["odd", {"function": 5}]})["output_tools"] == ["odd", {"function": 5}]
+
+
 def refuse(body):
     raise InvalidRequest("max_completion_tokens: too many", param="max_completion_tokens")
 
@@ -116,7 +166,8 @@ def test_graders_see_an_answer_that_came_along_as_one_that_was_made():
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     choices = [{"message": {"content": '{"a": 1}', "tool_calls": [call]}}]
     seen = datasets.sample_of({"choices": choices, "model": "m"})
-    assert (seen["output_text"], seen["output_json"], seen["output_tools"]) == ('{"a": 1}', {"a": 1}, [call])
+    called = call | {"function": {"name": "f", "arguments": {}}}
+    assert (seen["output_text"], seen["output_json"], seen["output_tools"]) == ('{"a": 1}', {"a": 1}, [called])
     assert datasets.sample_of({"output_text": "plain"}) == {"output_text": "plain", "output_json": None}
     assert datasets.sample_of({"choices": "odd"}) == {"choices": "odd"}
     assert datasets.sample_of(None) == {}

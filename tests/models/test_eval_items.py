@@ -5,6 +5,7 @@ import pytest
 from models import batches, eval_items, evals
 from models.batches import NewBatch, NewRow
 from models.datasets import Item
+from models.deletions import Doomed
 from models.errors import Conflict, NotFound
 from models.eval_items import Graded
 from models.evals import NewEval, NewRun
@@ -117,6 +118,7 @@ def test_grades_are_added_up_once(session, account, made):
     assert (run.latency_ms, run.cost_micros) == (600, 15)
     assert run.criteria == [NOUGHT | {"passed": 1, "failed": 1, "errored": 1, "score": 1.0}]
     assert [item.score for item in eval_items.graded_of(session, run.id)] == [1.0, 0.0, None]
+    assert [item.number for item in eval_items.graded_of(session, run.id, limit=1)] == [0]
     assert eval_items.due(session, run) == []
 
 
@@ -178,7 +180,7 @@ def test_what_still_runs_is_not_deleted_and_what_has_ended_is(session, account, 
     with pytest.raises(Conflict):
         evals.delete_eval(session, made)
     ended(session, run)
-    assert evals.jobs_left(session, [run.id], 5) == [new.id]
+    assert evals.jobs_left(session, [run.id], 5) == [Doomed(new.id, None)]
     evals.delete_runs(session, [run.id], NOW)
     assert session.get(Batch, run.id, populate_existing=True) is None
     assert evals.find_run(session, account, made, NAME) is None

@@ -138,12 +138,13 @@ def test_a_grader_that_breaks_has_not_judged():
 
 
 def test_the_judges_of_a_criterion_are_found_in_its_members_too():
-    assert list(judges_of(RIGHT)) == []
-    assert list(judges_of(JUDGE)) == ["j"]
-    assert list(judges_of({"type": "multi", "graders": {"a": JUDGE, "b": RIGHT}})) == ["j"]
-    assert list(judges_of({"type": "multi", "graders": [JUDGE, JUDGE]})) == ["j", "j"]
-    assert list(judges_of({"type": "multi", "graders": JUDGE})) == ["j"]
-    assert list(judges_of({"type": "multi", "graders": ["odd"]})) == []
+    assert list(judges_of(RIGHT, "c")) == []
+    assert list(judges_of(JUDGE, "c")) == [("c", JUDGE)]
+    assert list(judges_of({"type": "multi", "graders": {"a": JUDGE, "b": RIGHT}}, "c")) == [("c.graders.a", JUDGE)]
+    several = [("c.graders[0]", JUDGE), ("c.graders[1]", JUDGE)]
+    assert list(judges_of({"type": "multi", "graders": [JUDGE, JUDGE]}, "c")) == several
+    assert list(judges_of({"type": "multi", "graders": JUDGE}, "c")) == [("c.graders", JUDGE)]
+    assert list(judges_of({"type": "multi", "graders": ["odd"]}, "c")) == []
 
 
 def test_a_tally_begins_with_noughts():

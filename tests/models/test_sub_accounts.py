@@ -1,8 +1,12 @@
 """A sub-account is its parent's alone, and closed ones are gone for all but the books."""
 
-from models import accounts, sub_accounts
+from sqlalchemy import select
+
+from models import accounts, batches, sub_accounts
 from models.accounts import create_account
+from models.batches import NewBatch
 from models.tables.access import Account
+from models.tables.batches import Batch, BatchKind
 from tests.models.conftest import NOW
 
 
@@ -49,6 +53,24 @@ def test_a_closed_one_is_gone_and_its_keys_are_void(session, account):
     assert sub_accounts.listed(session, account, None, 10) == []
     assert not sub_accounts.close(session, account, made.id, NOW)
     assert session.get_one(Account, made.id).closed_ms == NOW
+
+
+def test_batches_of_a_closed_one_are_cancelled(session, account):
+    """They would become jobs for up to a week, at its parent's cost, and nobody's key could cancel them."""
+    made, _ = sub_accounts.create(session, account, "shop", {}, NOW)
+    for kind in BatchKind:
+        batches.begin(session, NewBatch(f"new_{kind}", made.id, kind, {}, NOW))
+        batches.begin(session, NewBatch(f"fed_{kind}", made.id, kind, {}, NOW))
+        batches.started(session, f"fed_{kind}", NOW)
+    batches.begin(session, NewBatch("written", made.id, BatchKind.FILE, {}, NOW))
+    batches.started(session, "written", NOW)
+    batches.finalize(session, "written", NOW)
+    batches.begin(session, NewBatch("parent_s", account, BatchKind.FILE, {}, NOW))
+    assert sub_accounts.close(session, account, made.id, NOW + 1)
+    session.expire_all()
+    found = {each.id: (each.state, each.cancelling_ms) for each in session.scalars(select(Batch))}
+    assert (found.pop("written"), found.pop("parent_s")) == (("finalizing", None), ("validating", None))
+    assert set(found.values()) == {("cancelling", NOW + 1)}
 
 
 def test_keys_of_those_below_a_closed_account_are_void(session, account):

@@ -10,23 +10,26 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import select
 
+from infra import fleet
+from infra.admission import admit
 from infra.clock import now_ms
+from infra.fleet import Engine, Worker
 from infra.fleet_view import Fleet
 from infra.images import Images
 from infra.intake import Intake
 from infra.outbound import Outbound
 from infra.rate_limiter import let_go
-from infra.redis import client
+from infra.redis import ACCOUNT, client
 from infra.token_stream import TokenWriter
-from models import accounts, batches, jobs, usage
+from models import accounts, batch_turns, batches, jobs, usage
 from models.batches import NewBatch, NewRow
+from models.cards.card import catalogue
 from models.handover import Ending
 from models.lifecycle import JobState
 from models.tables.access import Account
 from models.tables.batches import Batch, BatchKind, BatchRow, BatchState, RowState
 from models.tables.jobs import Door, Job
 from models.tables.webhooks import Delivery
-from workers import batch as feeding
 from workers.batch import Effect, Feeder
 
 BODY = {"model": "tram-demo", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
@@ -39,7 +42,8 @@ class Numbers:
     door = Door.BATCH
 
     async def prepare(self, feeder, batch):
-        rows = [NewRow(number, BODY | {"user": str(number)}) for number in range(batch.spec["rows"])]
+        body = batch.spec.get("body", BODY)
+        rows = [NewRow(number, body | {"user": str(number)}) for number in range(batch.spec["rows"])]
         rows += [NewRow(900, None, error={"code": "bad"})] if batch.spec.get("bad") else []
 
         def verb(session):
@@ -76,13 +80,13 @@ async def world(database, redis):
     stream, outbound = TokenWriter(redis), Outbound(())
     await stream.open()
     await outbound.open()
-    fleet = Fleet(redis)
+    view = Fleet(redis, patient=True)
     sent: list[str] = []
     publisher = SimpleNamespace(publish_soon=lambda task, queue, item: sent.append(item))
     account = await database.write(lambda session: accounts.create_account(session, "ada", 1))
 
     def feeder(name="f"):
-        intake = Intake(database, fleet, Images(outbound), ())
+        intake = Intake(database, view, Images(outbound), ())
         return Feeder(name, database, redis, stream, None, publisher, intake, {BatchKind.FILE: Numbers()})
 
     yield SimpleNamespace(database=database, redis=redis, account=account, sent=sent, feeder=feeder)
@@ -131,7 +135,7 @@ async def answer(world, *, state=JobState.COMPLETED, limit=10_000):
 
 
 async def test_rows_become_jobs_window_by_window_and_each_is_counted_once(world, monkeypatch):
-    monkeypatch.setattr(feeding, "WINDOW", 4)
+    monkeypatch.setattr(batch_turns, "WINDOW", 4)
     feeder = world.feeder()
     await begin(world, rows=10, bad=True, hook=HOOK)
     await turn(feeder)
@@ -166,7 +170,7 @@ async def test_what_an_answer_leads_to_is_part_of_the_batch(world):
 async def test_two_feeders_at_once_make_each_job_once(world):
     await begin(world, rows=50)
     first, second = world.feeder("a"), world.feeder("b")
-    await first.database.write(lambda session: batches.take(session, "a", now_ms()))
+    await first.database.write(lambda session: batch_turns.take(session, "a", now_ms()))
     for feeder in (first, second):  # whose leases say that both hold it
         feeder._busy["batch_1"] = asyncio.create_task(feeder._go_on("batch_1"))
     await asyncio.gather(first._busy["batch_1"], second._busy["batch_1"])
@@ -181,15 +185,40 @@ async def test_two_feeders_at_once_make_each_job_once(world):
 
 async def test_a_lease_keeps_another_feeder_away_until_it_is_silent(world):
     await begin(world, rows=1)
-    take = partial(batches.take, now_ms=1_000_000)
-    assert await world.database.write(partial(take, holder="a")) == ["batch_1"]
-    assert await world.database.write(partial(take, holder="b")) == []
-    later = 1_000_000 + batches.LEASE_MS + 1
-    assert await world.database.write(partial(batches.take, holder="b", now_ms=later)) == ["batch_1"]
+    take, mine = partial(batch_turns.take, now_ms=1_000_000), {"batch_1": world.account}
+    assert await world.database.write(partial(take, holder="a")) == mine
+    assert await world.database.write(partial(take, holder="b")) == {}
+    later = 1_000_000 + batch_turns.LEASE_MS + 1
+    assert await world.database.write(partial(batch_turns.take, holder="b", now_ms=later)) == mine
+
+
+async def test_many_batches_of_one_account_leave_others_their_turn(world, monkeypatch):
+    monkeypatch.setattr(batch_turns, "AT_ONCE", 2)
+    for number in range(6):
+        await begin(world, f"batch_{number}", rows=1)
+    bob = await world.database.write(lambda session: accounts.create_account(session, "bob", 2))
+    new = NewBatch("batch_9", bob, BatchKind.FILE, {"rows": 1}, now_ms())
+    await world.database.write(partial(batches.begin, batch=new))
+    feeder, begun = world.feeder(), []
+    for _ in range(3):
+        await turn(feeder)
+        found = await world.database.read(lambda session: session.scalars(select(Batch).order_by(Batch.id)).all())
+        begun.append([batch.id[-1] for batch in found if batch.state is BatchState.IN_PROGRESS])
+    assert begun == [["0", "1", "9"], ["0", "1", "2", "3", "9"], ["0", "1", "2", "3", "4", "5", "9"]]
+
+
+@pytest.mark.parametrize(("how_many", "jobs_open"), [(1, 8), (2, 8), (4, 12)])
+async def test_batches_of_one_account_share_its_window_and_each_has_some(world, monkeypatch, how_many, jobs_open):
+    monkeypatch.setattr(batch_turns, "WINDOW", 8)
+    monkeypatch.setattr(batch_turns, "LEAST", 3)
+    for number in range(how_many):
+        await begin(world, f"batch_{number}", rows=20)
+    await turn(world.feeder())
+    assert await answer(world) == jobs_open
 
 
 async def test_a_cancelled_batch_stops_its_jobs_and_drops_what_waits(world, monkeypatch):
-    monkeypatch.setattr(feeding, "WINDOW", 2)
+    monkeypatch.setattr(batch_turns, "WINDOW", 2)
     feeder = world.feeder()
     await begin(world, rows=5, hook=HOOK)
     await turn(feeder)
@@ -203,8 +232,8 @@ async def test_a_cancelled_batch_stops_its_jobs_and_drops_what_waits(world, monk
     assert await world.database.write(partial(cancel, now_ms=now_ms())) is BatchState.CANCELLED, "and stays so"
 
 
-async def test_a_batch_whose_time_is_over_ends_with_what_it_has(world, monkeypatch):
-    monkeypatch.setattr(feeding, "WINDOW", 2)
+async def test_a_batch_whose_time_is_over_ends_with_what_it_has(world, monkeypatch, caplog):
+    monkeypatch.setattr(batch_turns, "WINDOW", 2)
     feeder = world.feeder()
     await begin(world, rows=4, expires_ms=now_ms() + 60_000)
     await turn(feeder)
@@ -213,13 +242,39 @@ async def test_a_batch_whose_time_is_over_ends_with_what_it_has(world, monkeypat
     await turn(feeder)
     batch = await get(world)
     assert (batch.state, batch.completed, batch.failed) == (BatchState.EXPIRED, 2, 2)
+    assert "could not be moved" not in caplog.text, "and is left alone from then on"
+
+
+async def test_one_whose_rows_were_all_answered_in_time_is_complete_whenever_it_is_looked_at(world, monkeypatch):
+    monkeypatch.setattr(batches, "SETTLE_MOST", 2)
+    feeder = world.feeder()
+    await begin(world, rows=5, expires_ms=now_ms() + 60_000)
+    await turn(feeder)
+    await answer(world)
+    await world.database.write(lambda session: setattr(session.get_one(Batch, "batch_1"), "expires_ms", now_ms()))
+    await turn(feeder)
+    batch = await get(world)
+    assert (batch.state, batch.completed, batch.expired_ms) == (BatchState.COMPLETED, 5, None)
+
+
+async def test_one_that_has_expired_waits_for_what_runs_and_stays_expired(world):
+    feeder = world.feeder()
+    await begin(world, rows=2, expires_ms=now_ms() + 60_000)
+    await turn(feeder)
+    await world.database.write(lambda session: setattr(session.get_one(Batch, "batch_1"), "expires_ms", now_ms()))
+    await turn(feeder)
+    noted = (await get(world)).expired_ms
+    assert noted is not None
+    await turn(feeder)
+    assert (await get(world)).state is BatchState.IN_PROGRESS
+    await answer(world)
+    await turn(feeder)
+    batch = await get(world)
+    assert (batch.state, batch.completed, batch.expired_ms) == (BatchState.EXPIRED, 2, noted)
 
 
 async def test_a_limit_makes_rows_wait_and_fails_none(world):
-    def limit(session):
-        session.get_one(Account, world.account).parallel = 3
-
-    await world.database.write(limit)
+    await parallel(world, 3)
     feeder = world.feeder()
     await begin(world, rows=7)
     await turn(feeder)
@@ -231,25 +286,144 @@ async def test_a_limit_makes_rows_wait_and_fails_none(world):
     assert (await get(world)).completed == 7
 
 
-async def test_a_row_that_nobody_can_pay_for_fails_when_nothing_runs_that_may_give_back(world):
-    def poor(session):
-        session.get_one(Account, world.account).credit_micros = 0
+async def test_no_row_is_admitted_before_all_are_prepared(world):
+    """Else the first ones' places are taken for those of jobs that were never made, and are given away again."""
 
-    await world.database.write(poor)
+    class Slow:
+        """While it brings a row's images, so much time passes that whatever is held is doubted."""
+
+        async def prepare(self, *request):
+            job = await prompt.prepare(*request)
+            for admitted in await world.redis.zrange(f"{ACCOUNT}{world.account}:open", 0, -1):
+                await world.redis.zadd(f"{ACCOUNT}{world.account}:open", {admitted: 1})
+            return job
+
+    await parallel(world, 3)
     feeder = world.feeder()
-    feeder.kinds[BatchKind.FILE].prepare = partial(_priced, feeder.kinds[BatchKind.FILE])
-    await begin(world, rows=1)
+    prompt, feeder.intake = feeder.intake, Slow()
+    await begin(world, rows=20)
     await turn(feeder)
-    assert [row.error["code"] for row in await rows(world)] == ["insufficient_credits"]
+    assert await answer(world) == 3
+
+
+async def test_a_place_is_given_back_that_another_feeder_s_job_has_no_need_of(world):
+    await parallel(world, 2)
+    first, second = world.feeder("a"), world.feeder("b")
+    await begin(world, rows=2)
+    prompt = first.intake
+
+    class Late:
+        """By the time it has prepared a row, the other feeder has fed it, and it has been answered."""
+
+        async def prepare(self, *request):
+            job = await prompt.prepare(*request)
+            if not await world.database.read(partial(batches.running, batch_id="batch_1")):
+                await second._go_on("batch_1")
+                await answer(world)
+            return job
+
+    first.intake = Late()
+    await turn(first)
+    assert await world.redis.zcard(f"{ACCOUNT}{world.account}:open") == 0
+
+
+async def test_of_rows_that_wait_for_a_limit_one_at_a_time_is_prepared(world):
+    await parallel(world, 2)
+    feeder = world.feeder()
+    await begin(world, rows=30)
+    await turn(feeder)
+    prompt, seen = feeder.intake, []
+
+    class Counting:
+        async def prepare(self, *request):
+            seen.append(request)
+            return await prompt.prepare(*request)
+
+    feeder.intake = Counting()
+    await turn(feeder)
+    assert len(seen) == 1
+    await parallel(world, None)
+    await turn(feeder)
+    assert (await get(world)).failed == 0
+    assert len(seen) == 1 + 28, "as many as it can take, once nothing stands in the way"
+
+
+async def parallel(world, most):
+    await world.database.write(lambda session: setattr(session.get_one(Account, world.account), "parallel", most))
+
+
+async def test_a_row_that_nobody_can_pay_for_fails_whatever_runs(world):
+    feeder = world.feeder()
+    await pays(world, 1000)
+    await chats(world, feeder, 500)
+    await begin(world, rows=2, body=priced(4000))
+    await turn(feeder)
+    assert [row.error["code"] for row in await rows(world)] == ["insufficient_credits"] * 2
     assert (await get(world)).state is BatchState.COMPLETED
 
 
-async def _priced(kind, feeder, batch):
-    def verb(session):
-        batches.add(session, batch.id, [NewRow(0, BODY | {"model": "mistral-small-24b-instruct-2501-awq"})])
-        batches.started(session, batch.id, now_ms())
+async def test_rows_wait_for_money_that_other_jobs_hold(world):
+    feeder = world.feeder()
+    await pays(world, 3000)
+    await chats(world, feeder, 3000)
+    await begin(world, rows=3, body=priced(3000))
+    await turn(feeder)
+    assert {row.state for row in await rows(world)} == {RowState.WAITING}
+    sizes = []
+    while left := await answer(world):
+        sizes.append(left)
+        await turn(feeder)
+    assert sizes == [1, 1, 1, 1], "the chat, and then one row after the other"
+    batch = await get(world)
+    assert (batch.state, batch.completed, batch.failed) == (BatchState.COMPLETED, 3, 0)
 
-    await feeder.database.write(verb)
+
+def priced(max_tokens):
+    """A request to a model whose prompt tokens cost 0.35, and the answer's 0.55, micro-dollars each."""
+    return BODY | {"model": "mistral-small-24b-instruct-2501-awq", "max_tokens": max_tokens}
+
+
+async def pays(world, micros):
+    await world.database.write(
+        lambda session: setattr(session.get_one(Account, world.account), "credit_micros", micros)
+    )
+
+
+async def chats(world, feeder, max_tokens):
+    """Somebody with the account's key has a job open."""
+    caller = await world.database.read(partial(accounts.owner, account_id=world.account))
+    job = await feeder.intake.prepare(caller, priced(max_tokens), Door.JOB)
+    made = await admit(world.database, world.redis, caller, [job], lambda _: None)
+    await world.database.write(partial(jobs.submit, jobs=made))
+
+
+@pytest.mark.parametrize("model", ["qwen-72b", None])
+async def test_rows_wait_until_workers_have_said_what_they_serve(world, model):
+    """Redis came up empty with this process, and the worker of the joined engine is still to come."""
+    feeder = world.feeder()
+    await begin(world, rows=3, body=BODY | {"model": model})
+    await turn(feeder)
+    assert {row.state for row in await rows(world)} == {RowState.WAITING}
+    await announced(world, "qwen-72b")
+    await turn(feeder)
+    made = await world.database.read(lambda session: session.scalars(select(Job.card)).all())
+    assert made == ["qwen-72b"] * 3
+
+
+async def test_rows_for_a_model_that_no_worker_speaks_of_fail(world):
+    feeder = world.feeder()
+    await announced(world, "qwen-72b")
+    await feeder.intake.fleet.refresh()
+    feeder.intake.fleet._early_until_s = 0.0  # workers have had their time
+    await begin(world, rows=3, body=BODY | {"model": "qwen-27b"})
+    await turn(feeder)
+    assert [row.error["code"] for row in await rows(world)] == ["model_not_found"] * 3
+
+
+async def announced(world, card_id):
+    card = catalogue()["tram-demo"].model_copy(update={"id": card_id, "aliases": ()})
+    facts = {"host": "here", "pid": 1, "capacity": 8, "version": "0", "since": 1.0}
+    await fleet.announce(world.redis, Worker(name="w", card=card_id, engine=Engine(joined=True), **facts), card)
 
 
 async def test_a_row_that_is_no_request_fails_with_its_reason(world):

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from infra.clock import now_ms
 from infra.objects import DirectoryStore
-from models import batch_results, batches, files
+from models import batch_results, batch_turns, batches, files
 from models.batches import NewBatch
 from models.files import NewFile, Purpose, object_key
 from models.tables.batches import BatchKind, BatchRow, BatchState
@@ -136,8 +136,8 @@ async def test_of_two_that_make_its_rows_at_once_none_makes_half(place, monkeypa
     first.database = SimpleNamespace(read=first.database.read, write=slow)
     await first.round()
     await asyncio.wait_for(added.wait(), 20)
-    later = now_ms() + batches.LEASE_MS + 1
-    await place.database.write(partial(batches.take, holder="second", now_ms=later))
+    later = now_ms() + batch_turns.LEASE_MS + 1
+    await place.database.write(partial(batch_turns.take, holder="second", now_ms=later))
     await second._go_on("batch_1")
     await first.close()
     assert [row.name for row in await rows(place)] == [f"r{number}" for number in range(30)]
@@ -170,8 +170,8 @@ async def test_who_dies_between_the_files_and_the_end_leaves_them_as_they_are(pl
     assert (await get(place)).state is BatchState.FINALIZING
     before = await held(place, OUT)
     await turn(place.feeder("another"))
-    later = now_ms() + batches.LEASE_MS + 1
-    await place.database.write(partial(batches.take, holder="another", now_ms=later))
+    later = now_ms() + batch_turns.LEASE_MS + 1
+    await place.database.write(partial(batch_turns.take, holder="another", now_ms=later))
     await turn(place.feeder("another"))
     assert (await get(place)).state is BatchState.COMPLETED
     assert await held(place, OUT) == before

@@ -226,11 +226,14 @@ async def test_answers_that_came_along_are_graded_without_a_job(world):
 
 async def test_a_run_in_which_nothing_could_be_graded_has_failed(world):
     feeder = world.feeder()
-    await begin(world, JUDGE, rows=2)
+    await begin(world, RIGHT, JUDGE, rows=2)
     await turn(feeder)
-    await finish(world, feeder, say=lambda _: "Hm.")
+    await finish(
+        world, feeder, say=lambda messages: "Hm." if messages[-1]["content"].startswith("judge") else echo(messages)
+    )
     run, batch = await get(world), await get(world, Batch)
     assert (batch.state, counts(run), batch.errors[0]["code"]) == (BatchState.FAILED, (0, 0, 2), "no_item_graded")
+    assert "'Hm.' is not JSON" in batch.errors[0]["message"], "the criterion that judged has no error"
     told = await world.database.read(lambda session: session.scalars(select(Delivery.type)).all())
     assert told == ["eval.run.failed"]
 

@@ -47,8 +47,10 @@ def test_a_score_is_asked_for_within_its_range():
 
 @pytest.mark.parametrize(("said", "passed"), [("good", True), ("bad", False)])
 def test_a_label_passes_or_does_not(said, passed):
-    grade = grader_of(LABEL).grade(SPACE, {"label": f'{{"label": "{said}"}}'})
-    assert (grade.passed, grade.score, grade.detail, grade.error) == (passed, passed, {"label": said}, None)
+    reply = f'{{"label": "{said}"}}'
+    grade = grader_of(LABEL).grade(SPACE, {"label": reply})
+    words = {"label": said, "output": [{"role": "assistant", "content": reply}]}
+    assert (grade.passed, grade.score, grade.detail, grade.error) == (passed, passed, words, None)
 
 
 @pytest.mark.parametrize(("said", "passed"), [("3", True), ("2.9", False), ("5", True)])
@@ -65,7 +67,8 @@ def test_what_cannot_be_read_is_an_error_and_no_pass(spec, said):
     [question] = grader_of(spec).asks(SPACE)
     grade = grader_of(spec).grade(SPACE, {question.key: said})
     assert grade.error is not None
-    assert (grade.passed, grade.score, grade.detail) == (False, 0, {"parse_failure": True})
+    read = {"parse_failure": True, "output": [{"role": "assistant", "content": said}]}
+    assert (grade.passed, grade.score, grade.detail) == (False, 0, {} if said is None else read)
 
 
 @given(st.text())
@@ -132,7 +135,17 @@ def test_nobody_is_asked_about_what_is_not_there():
         (LABEL | {"labels": ["good", "good"]}, "labels"),
         (LABEL | {"passing_labels": ["other"]}, "passing_labels"),
         (LABEL | {"input": []}, "input"),
-        (LABEL | {"input": [{"role": "tool", "content": "x"}]}, "input[0]"),
+        (LABEL | {"input": [{"role": "tool", "content": "x"}]}, "input[0].role"),
+        (LABEL | {"input": [{"role": ["user"], "content": "x"}]}, "input[0].role"),
+        (LABEL | {"input": [{"content": "x"}]}, "input[0].role"),
+        (
+            LABEL | {"input": [{"role": "user", "content": [{"type": ["text"], "text": "x"}]}]},
+            "input[0].content[0].type",
+        ),
+        (LABEL | {"input": [{"role": "user", "content": {"type": "input_audio"}}]}, "input[0].content.type"),
+        (LABEL | {"input": [{"role": "user", "content": "x", "name": "n"}]}, "input[0].name"),
+        (LABEL | {"input": [{"role": "user", "content": ""}]}, "input[0]"),
+        (LABEL | {"input": ["x"]}, "input[0]"),
         (LABEL | {"input": [{"role": "user", "content": "{{first}}"}]}, "input"),
         (LABEL | {"input": [{"role": "user", "content": [{"type": "input_text", "text": "{{x}}"}]}]}, "input"),
         (SCORE | {"range": [1]}, "range"),

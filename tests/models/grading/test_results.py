@@ -2,6 +2,7 @@
 
 import pytest
 
+from models.errors import InvalidRequest
 from models.grading.results import REST, SLICE_VALUES_MOST, Answer, Run, Scored, Threshold, report_of
 
 
@@ -57,6 +58,13 @@ def test_a_pair_needs_both_judgements():
         "comparisons"
     ]
     assert (told["n"], told["left_out"]) == (1, 1)
+
+
+@pytest.mark.parametrize("path", ["level", "sample.x", "item..x", ""])
+def test_a_slice_leads_into_the_item(path):
+    with pytest.raises(InvalidRequest, match="no path into the item") as wrong:
+        report(run("a", answer(1, 1.0)), slices=["item.level", path])
+    assert wrong.value.param == "slice"
 
 
 def test_slices_have_figures_of_their_own():

@@ -80,6 +80,7 @@ def test_a_digest_is_of_what_is_asked():
         ({"messages": [{"role": "user", "content": "x"}]}, "prompt: the suite has messages"),
         ({"prompt": "{{sample.output_text}}"}, "messages: 'sample' is not known"),
         ({"slices": ["item level"]}, "item level"),
+        ({"slices": ["level"]}, "'level' is no path into the item"),
         ({"thresholds": [{"grader": "right"}]}, "thresholds"),
         ({"thresholds": [{"grader": "nope", "mean": 1}]}, "thresholds[0].grader"),
         ({"thresholds": [{"grader": "right", "variant": "nope", "mean": 1}]}, "thresholds[0].variant"),

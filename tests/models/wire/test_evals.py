@@ -17,6 +17,10 @@ INLINE = {"type": "file_content", "content": [{"item": {"a": 1}}]}
 SHORT = {"name": "n", "candidate_models": ["a", "b"], "dataset": [{"input": "q", "expected": "x"}]}
 
 
+def asked(message):
+    return {"type": "template", "template": [message]}
+
+
 def run(**changes):
     return {"data_source": {"type": "completions", "source": INLINE, "model": "m", "input_messages": ASK} | changes}
 
@@ -43,7 +47,9 @@ def test_what_is_no_eval_is_told_by_its_place(body, param):
     ("body", "param"),
     [
         ({}, "data_source"),
-        ({"data_source": {"type": "responses"}}, "data_source.type"),
+        ({"data_source": {"type": "responses", "source": {"type": "responses"}}}, "data_source.source.type"),
+        (run(type="responses", source={"type": "stored_completions"}), "data_source.source.type"),
+        (run(sampling_params={"text": {}}), "data_source.sampling_params.text"),
         ({"data_source": {"type": "odd"}}, "data_source.type"),
         ({"data_source": {"type": "jsonl", "source": INLINE, "model": "m"}}, "data_source.model"),
         ({"data_source": {"type": "jsonl", "source": {"type": "stored_completions"}}}, "data_source.source.type"),
@@ -52,6 +58,12 @@ def test_what_is_no_eval_is_told_by_its_place(body, param):
         (run(source={"type": "file_id"}), "data_source.source.id"),
         (run(source={"type": "stored_completions", "limit": 0}), "data_source.source.limit"),
         (run(input_messages={"type": "item_reference"}), "data_source.input_messages.item_reference"),
+        (run(input_messages=asked({"content": "hi"})), "data_source.input_messages.template[0].role"),
+        (run(input_messages=asked({"role": ["user"], "content": "hi"})), "data_source.input_messages.template[0].role"),
+        (
+            run(input_messages=asked({"role": "user", "content": [{"type": ["text"], "text": "hi"}]})),
+            "data_source.input_messages.template[0].content[0].type",
+        ),
         (run(input_messages=None), "data_source.input_messages"),
         (run(model=None), "data_source.input_messages"),
         (run(model=None, input_messages=None, sampling_params={"seed": 1}), "data_source.sampling_params"),
@@ -81,6 +93,22 @@ def test_a_field_that_no_grader_reads_is_refused(spec, param):
         check_fields(spec, "c")
     assert (wrong.value.param, wrong.value.own_code) == (param, "unsupported_parameter")
     check_fields(RIGHT | {"pass_threshold": 1}, "c")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "hi {{item.a}}",
+        {"type": "input_text", "text": "hi"},
+        ["hi", {"type": "output_text", "text": "hi"}, {"type": "text", "text": "hi"}],
+        [{"type": "input_image", "image_url": "{{item.a}}", "detail": "low"}],
+        [{"type": "image_url", "image_url": {"url": "{{item.a}}"}}],
+    ],
+)
+def test_a_template_is_kept_as_it_came(content):
+    message = {"type": "message", "role": "user", "content": content}
+    wanted = run_request(run(input_messages=asked(message)))
+    assert wanted.data_source.input_messages.model_dump(exclude_none=True)["template"] == [message]
 
 
 def test_every_kind_of_grader_has_its_fields():
