@@ -1,5 +1,6 @@
 """How do routes shape what they send back?  JSON by orjson, lists as OpenAI's pages."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -10,8 +11,7 @@ from starlette.responses import Response
 
 from models.errors import InvalidRequest
 from models.ids import job_of
-from models.listings import LIMIT_MOST, Window
-from models.tables.jobs import Job
+from models.listings import LIMIT_MOST, Window, tells
 from models.wire.chat import METADATA_MOST
 
 
@@ -21,13 +21,18 @@ def json_response(body: Any, status: int = 200, headers: dict[str, str] | None =
 
 def page_of(rows: list[dict[str, Any]], *, has_more: bool) -> Response:
     """OpenAI's list: the last id is the next page's `after`."""
-    first, last = (rows[0]["id"], rows[-1]["id"]) if rows else (None, None)
+    return page_named([row["id"] for row in rows], rows, has_more=has_more)
+
+
+def page_named(names: Sequence[str], rows: Sequence[Any], *, has_more: bool) -> Response:
+    """Of rows that may be JSON already (`orjson.Fragment`)."""
+    first, last = (names[0], names[-1]) if names else (None, None)
     return json_response({"object": "list", "data": rows, "first_id": first, "last_id": last, "has_more": has_more})
 
 
 def metadata_filters(request: Request) -> list[ColumnElement[bool]]:
     """`metadata[key]=value`, as OpenAI's list of stored completions takes it."""
-    return [Job.meta[key].as_string() == value for key, value in metadata_asked(request)]
+    return [tells(key, value) for key, value in metadata_asked(request)]
 
 
 def metadata_asked(request: Request) -> list[tuple[str, str]]:

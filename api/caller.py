@@ -97,18 +97,28 @@ class ServiceClient:
             page = self._ask("GET", f"/v1/batches?limit=100&after={page['last_id']}")
             yield from page["data"]
 
+    def has_file(self, file_id: str) -> bool:
+        try:
+            self._ask("GET", f"/v1/files/{file_id}")
+        except Refused:
+            return False
+        return True
+
     def download(self, file_id: str, place: Path) -> None:
         """Whole or not at all."""
         part = place.with_name(place.name + ".part")
         try:
-            with self._http.stream("GET", f"/v1/files/{file_id}/content") as answer, part.open("wb") as file:
+            with self._http.stream("GET", f"/v1/files/{file_id}/content") as answer:
                 if answer.is_error:
                     raise Refused(f"{file_id} cannot be read: status {answer.status_code}")
-                for piece in answer.iter_bytes():
-                    file.write(piece)
+                with part.open("wb") as file:
+                    for piece in answer.iter_bytes():
+                        file.write(piece)
+            part.replace(place)
         except httpx2.HTTPError as error:
             raise Unavailable(f"{file_id} broke off: {error}") from error
-        part.replace(place)
+        finally:
+            part.unlink(missing_ok=True)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None, *, key: str = "") -> dict[str, Any]:
         """Any route; `key` makes asking twice safe.  Raises Unavailable where that may help, Refused where it does not."""

@@ -9,6 +9,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from typing import Any, BinaryIO, Protocol
@@ -18,7 +19,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from api.deps import State
 from infra.clock import now_ms
-from infra.parquet import ParquetSheet, rows_in
+from infra.images import ALL_MOST_BYTES
+from infra.parquet import ParquetSheet
+from infra.parquet_rows import rows_in
 from infra.record_files import records_in
 from models.accounts import Caller
 from models.errors import InvalidRequest, TooLarge
@@ -31,9 +34,16 @@ from models.wire.exported import sharegpt_record
 from models.wire.imported import Format, Parsed, parsed
 
 FILE_MOST_BYTES = 512 << 20
+_UNPACKED = 20
+"""How much longer than the file its records may be, beyond what a file may have: a Parquet file of a kilobyte can say the same for days."""
 _MESSAGES_AT_ONCE = 200
 """In one transaction, which others wait for: some tens of milliseconds."""
 _RECORDS_AT_ONCE = 20
+_BYTES_AT_ONCE = 4 << 20
+_PICTURES_BYTES = 2 * ALL_MOST_BYTES
+"""What a record may have beyond a request's body: pictures that were fetched for it, in base64, and what was answered."""
+_Sized = tuple[int, Parsed]
+"""A record, and how many bytes it was read from."""
 
 
 class Sheet(Protocol):
@@ -95,9 +105,9 @@ async def imported(state: State, caller: Caller, request: Request, form: Format,
     model = (await state.intake.fleet.card(model)).id if model is None else model
     brought = Brought()
     with tempfile.TemporaryFile() as file:
-        await _put_aside(request, file)
-        reading = partial(_read, file, form, state.settings.max_body_bytes)
-        await asyncio.to_thread(_look_through, reading)
+        size = await _put_aside(request, file)
+        reading = partial(_read, file, form, state.settings.max_body_bytes + _PICTURES_BYTES)
+        await asyncio.to_thread(_look_through, reading, max(FILE_MOST_BYTES, _UNPACKED * size))
         portions = _portions(reading())
         while portion := await asyncio.to_thread(next, portions, None):
             began = time.monotonic()
@@ -109,7 +119,7 @@ async def imported(state: State, caller: Caller, request: Request, form: Format,
     return {"object": "conversation.import", **asdict(brought)}
 
 
-async def _put_aside(request: Request, file: BinaryIO) -> None:
+async def _put_aside(request: Request, file: BinaryIO) -> int:
     size = 0
     try:
         async for part in request.stream():
@@ -119,33 +129,41 @@ async def _put_aside(request: Request, file: BinaryIO) -> None:
             await asyncio.to_thread(file.write, part)
     except ClientDisconnect:
         raise InvalidRequest("the body broke off", param="body") from None
+    return size
 
 
-def _read(file: BinaryIO, form: Format, most_bytes: int) -> Iterator[Parsed]:
+def _read(file: BinaryIO, form: Format, most_bytes: int) -> Iterator[_Sized]:
     file.seek(0)
-    rows = rows_in(file) if form == "parquet" else records_in(file, most_bytes)
-    for number, row in rows:
-        where = f"{'row' if form == 'parquet' else 'line'} {number}"
-        try:
-            yield parsed(bodies.parsed(row))
-        except InvalidRequest as error:
-            raise type(error)(f"{where}: {error.message}", param=where, code=error.own_code) from None
+    cut, unit = (rows_in, "row") if form == "parquet" else (records_in, "line")
+    with closing(cut(file, most_bytes)) as rows:  # a process may be behind it
+        for number, row in rows:
+            where = f"{unit} {number}"
+            try:
+                yield len(row), parsed(bodies.parsed(row))
+            except InvalidRequest as error:
+                raise type(error)(f"{where}: {error.message}", param=where, code=error.own_code) from None
 
 
-def _look_through(reading: Callable[[], Iterator[Parsed]]) -> None:
-    if sum(1 for _ in reading()) == 0:
+def _look_through(reading: Callable[[], Iterator[_Sized]], most_bytes: int) -> None:
+    total = 0
+    for size, _ in reading():
+        total += size
+        if total > most_bytes:
+            raise TooLarge(f"unpacked, the file has more than {most_bytes} bytes", param="body")
+    if total == 0:
         raise InvalidRequest("there is no record in the file", param="body")
 
 
-def _portions(rows: Iterator[Parsed]) -> Iterator[list[Parsed]]:
+def _portions(rows: Iterator[_Sized]) -> Iterator[list[Parsed]]:
     portion: list[Parsed] = []
-    messages = 0
-    for row in rows:
+    messages = held_bytes = 0
+    for size, row in rows:
         portion.append(row)
         messages += len(row.messages)
-        if messages >= _MESSAGES_AT_ONCE or len(portion) == _RECORDS_AT_ONCE:
+        held_bytes += size
+        if messages >= _MESSAGES_AT_ONCE or len(portion) == _RECORDS_AT_ONCE or held_bytes >= _BYTES_AT_ONCE:
             yield portion
-            portion, messages = [], 0
+            portion, messages, held_bytes = [], 0, 0
     if portion:
         yield portion
 

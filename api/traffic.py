@@ -32,6 +32,7 @@ class Target:
     url: str
     """With or without `/v1`."""
     key: str
+    """Empty: none is sent."""
     model: str | None = None
     """In place of the recorded ones."""
     speed: float = 1.0
@@ -80,7 +81,8 @@ async def send_again(
     """`sent` is called whenever a request has ended."""
     report, loop = Report(), asyncio.get_running_loop()
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=_CONNECT_S)
-    headers = {"Authorization": f"Bearer {target.key}", "X-Aig-Tag": TAG, "Content-Type": "application/json"}
+    headers = {"X-Aig-Tag": TAG, "Content-Type": "application/json"}
+    headers |= {"Authorization": f"Bearer {target.key}"} if target.key else {}
     start_s = loop.time()
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S)
     async with aiohttp.ClientSession(
@@ -145,8 +147,8 @@ async def _measured(sending: _Sending, request: Recorded) -> None:
             if not data or data == _DONE:
                 continue
             chunk = orjson.loads(data)
-            if "error" in chunk:
-                report.failures[str((chunk["error"] or {}).get("code") or "error event")] += 1
+            if fault := _fault(chunk):
+                report.failures[fault] += 1
                 return
             report.chunks += 1
             if first_s is None and _says(chunk):
@@ -157,8 +159,21 @@ async def _measured(sending: _Sending, request: Recorded) -> None:
 
 
 def body_of(request: Recorded, model: str | None) -> dict[str, Any]:
-    """The recorded request, as a stream."""
-    return request_again(request.parameters, request.messages, model or request.model, {}) | {"stream": True}
+    """The recorded request, as a stream; not to be stored, since one key sends what several accounts have said."""
+    again = request_again(request.parameters, request.messages, model or request.model, {})
+    return again | {"stream": True, "store": False}
+
+
+def _fault(chunk: Any) -> str | None:
+    """What the answer failed with, where this is no part of one."""
+    if not isinstance(chunk, dict):
+        return "odd event"
+    if "error" in chunk:
+        error = chunk["error"]
+        return str((error.get("code") if isinstance(error, dict) else None) or "error event")
+    choices = chunk.get("choices") or []
+    sound = isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices)
+    return None if sound and all(isinstance(choice.get("delta") or {}, dict) for choice in choices) else "odd event"
 
 
 def _says(chunk: dict[str, Any]) -> bool:

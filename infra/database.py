@@ -35,6 +35,8 @@ PATIENCE_S = 10.0
 BATCH = 128
 READERS = 4
 _BUSY_MS = 10_000  # SQLite: other processes hold the write lock for milliseconds
+SCRUB_MS = 250
+"""What a deletion waits for readers of SQLite's log; meanwhile nobody writes."""
 _PAUSE_S = 0.2
 _PASSING = ("08", "40", "53", "57P")  # SQLSTATE: connection, rollback (as of a deadlock), resources, shutdown
 
@@ -81,9 +83,12 @@ class Database:
     async def read(self, query: Callable[[Session], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, query)
 
-    async def scrub(self) -> None:
-        """What was deleted leaves SQLite's log of writes, too; the file's own pages were overwritten at once.  No word to Postgres."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._scrub)
+    async def scrub(self, patience_ms: int = SCRUB_MS) -> bool:
+        """What was deleted leaves SQLite's log of writes, too; the file's own pages were overwritten at once.  No word to Postgres.
+
+        False: somebody is reading what the log holds, or writes, so it has to be done again.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._scrub, patience_ms)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -98,11 +103,17 @@ class Database:
 
         return _patiently(once)
 
-    def _scrub(self) -> None:
+    def _scrub(self, patience_ms: int) -> bool:
         if self._reader.dialect.name != "sqlite":
-            return
+            return True
         with closing(self._reader.raw_connection()) as connection:
-            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout={patience_ms}")
+            try:
+                busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        return not busy
 
     def _write_for_ever(self) -> None:
         while (first := self._waiting.get()) is not None:

@@ -1,23 +1,19 @@
-"""How do records become a Parquet file, and records again?  Row group by row group, in the memory of one.
+"""How do records become a Parquet file?  Row group by row group, in the memory of one.
 
 A row is a conversation's path: columns that others can read (messages with role and text, times, title, model) and, as JSON, what
-makes the record whole again.  pyarrow is imported when it is needed: it takes 60 MB, which no other work of a process should.
+makes the record whole again; `infra.parquet_rows` reads it.  pyarrow is imported when it is needed: it takes 60 MB, which no other
+work of a process should.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
-from models.errors import InvalidRequest
-
 ROW_GROUP_BYTES = 1 << 20
 """Of records as JSON; a reader holds a row group or two."""
-_ROW_GROUP_MOST_BYTES = 256 << 20
-"""Uncompressed, of a file that somebody brings: a row group is read as a whole."""
-_ROWS = 32
 _SHOWN = {"role", "content"}
 
 
@@ -88,27 +84,6 @@ class _Tray:
         return taken
 
 
-def rows_in(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Each row as a record in JSON, with its number from 1.  Raises InvalidRequest for what is no such file."""
-    arrow = import_module("pyarrow")
-    try:
-        sheet = import_module("pyarrow.parquet").ParquetFile(file)
-        _check(sheet)
-        rows = (row for batch in sheet.iter_batches(batch_size=_ROWS) for row in batch.to_pylist())
-        for number, row in enumerate(rows, 1):
-            yield number, _record(row, number)
-    except (arrow.ArrowException, OSError) as error:
-        raise InvalidRequest(f"not a Parquet file that can be read: {error}", code="invalid_json") from None
-
-
-def _check(sheet: Any) -> None:
-    if not {"messages", "conversations"} & set(sheet.schema_arrow.names):
-        raise InvalidRequest("the file has a column `messages`, or ShareGPT's `conversations`", param="messages")
-    groups = range(sheet.metadata.num_row_groups)
-    if max((sheet.metadata.row_group(n).total_byte_size for n in groups), default=0) > _ROW_GROUP_MOST_BYTES:
-        raise InvalidRequest(f"a row group has at most {_ROW_GROUP_MOST_BYTES} bytes", param="row_group")
-
-
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:
     told = record["tramontane"]
     conversation = told["conversation"]
@@ -137,27 +112,3 @@ def _shown(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _json(value: Any) -> str | None:
     return None if value is None else orjson.dumps(value).decode()
-
-
-def _record(row: Mapping[str, Any], number: int) -> bytes:
-    """A row of ours, or of anybody's with such columns."""
-    try:
-        record = {name: value for name, value in row.items() if value is not None}
-        if isinstance(messages := record.get("messages"), list):
-            record["messages"] = [_message(message) for message in messages]
-        for name in ("tools", "metadata", "tramontane"):
-            if isinstance(record.get(name), str):
-                record[name] = orjson.loads(record[name])
-        wanted = ("messages", "conversations", "system", "tools", "metadata", "tramontane")
-        return orjson.dumps({name: record[name] for name in wanted if name in record})
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError, AttributeError, TypeError) as error:
-        raise InvalidRequest(f"row {number}: {error}", param=f"row {number}", code="invalid_json") from None
-
-
-def _message(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A null is no field: a column has one for every message."""
-    rest = orjson.loads(row["rest"]) if row.get("rest") else {}
-    told = {name: value for name, value in row.items() if name != "rest" and value is not None}
-    if told.get("role") == "assistant":
-        told.setdefault("content", None)
-    return told | rest

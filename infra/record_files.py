@@ -4,7 +4,7 @@ The file is read in pieces, so it may be of any size; one record may not.  Recor
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from itertools import count
 from typing import BinaryIO
 
@@ -19,14 +19,14 @@ Cut = tuple[int, bytes]
 """The line, from 1, and the record."""
 
 
-def records_in(file: BinaryIO, most_bytes: int) -> Iterator[Cut]:
+def records_in(file: BinaryIO, most_bytes: int) -> Generator[Cut, None, None]:
     """Raises TooLarge, InvalidRequest; each names the line."""
     begin = file.read(_PIECE_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     file.seek(0)
     return _elements(file, most_bytes) if begin == b"[" else _lines(file, most_bytes)
 
 
-def _lines(file: BinaryIO, most_bytes: int) -> Iterator[Cut]:
+def _lines(file: BinaryIO, most_bytes: int) -> Generator[Cut, None, None]:
     for number in count(1):
         line = file.readline(most_bytes + 2)
         if not line:
@@ -38,7 +38,7 @@ def _lines(file: BinaryIO, most_bytes: int) -> Iterator[Cut]:
             yield number, line
 
 
-def _elements(file: BinaryIO, most_bytes: int) -> Iterator[Cut]:
+def _elements(file: BinaryIO, most_bytes: int) -> Generator[Cut, None, None]:
     array = _Array()
     while piece := _read(file):
         yield from array.cut(piece)
@@ -56,7 +56,7 @@ class _Array:
         """Of the element that is not whole yet."""
         self._line = 1
 
-    def cut(self, piece: bytes) -> Iterator[Cut]:
+    def cut(self, piece: bytes) -> Generator[Cut, None, None]:
         start = 0 if self.depth > 1 else len(piece)
         counted = 0
         for token in _TOKEN.finditer(piece):

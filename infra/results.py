@@ -1,10 +1,27 @@
-"""What did a job answer?  Its result, from the row or, where it was too large for that, from the object store."""
+"""What did a job answer?  Its result, from the row or, where it was too large for that, from the object store.
 
+Each attempt has a key of its own there, so an answer can be cleared away whose worker died before its row named it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from infra.database import Database
 from infra.objects import ObjectStore
+from models import jobs
+from models.errors import Unavailable
+from models.handover import Doomed
 from models.packing import unpack
 from models.tables.jobs import Job
+
+log = logging.getLogger(__name__)
+
+
+def key_of(job_id: str, attempt: int) -> str:
+    return f"results/{job_id}/{attempt}"
 
 
 async def result_of(objects: ObjectStore, job: Job) -> dict[str, Any] | None:
@@ -13,3 +30,15 @@ async def result_of(objects: ObjectStore, job: Job) -> dict[str, Any] | None:
         return job.result
     found: dict[str, Any] = unpack(await objects.get(job.result_key))
     return found
+
+
+async def clear(database: Database, objects: ObjectStore, doomed: Sequence[Doomed]) -> bool:
+    """Deletes what the attempts of ended jobs have put, once no row names it.  False: it cannot be done now; upkeep will."""
+    keys = [key_of(job.job_id, attempt) for job in doomed for attempt in range(1, job.attempt + 1)]
+    try:
+        await asyncio.gather(*(objects.delete(key) for key in keys))
+        await database.write(partial(jobs.forgotten, ids=[job.job_id for job in doomed]))
+    except Unavailable as error:
+        log.warning("what %d jobs answered is not cleared away yet: %s", len(doomed), error)
+        return False
+    return True

@@ -59,8 +59,9 @@ class Input:
 
     def look(self, lines: Iterable[bytes]) -> None:
         """The first reading: is every line in form, and in which order are they fed?"""
-        for line, told in self._read(lines):
-            self.keys.append(alike.key(told.body))
+        for line, raw, told in self._read(lines):
+            # A row whose body is too deep for any encoder is refused by the second reading: it may stand anywhere.
+            self.keys.append(b"" if bodies.too_deep(raw, told.body) else alike.key(told.body))
             name = blake2b(told.custom_id.encode(), digest_size=12).digest()
             if name in self._names:
                 self._wrong(
@@ -93,7 +94,7 @@ class Input:
             raise InvalidRequest("stream: a batch's answers are read from its file", param="stream")
         return chat_of(body) if self.endpoint == TEXTS else body
 
-    def _read(self, lines: Iterable[bytes]) -> Iterator[tuple[int, _Line]]:
+    def _read(self, lines: Iterable[bytes]) -> Iterator[tuple[int, bytes, _Line]]:
         for raw in self._lines(lines):
             try:
                 told = validated(_Line, bodies.read(raw))
@@ -102,7 +103,7 @@ class Input:
                 continue
             if told.url != self.endpoint:
                 self._wrong(self._line, "invalid_url", f"url: has to be the batch's endpoint, {self.endpoint}", "url")
-            yield self._line, told
+            yield self._line, raw, told
 
     def _lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """Those that say something."""

@@ -11,13 +11,13 @@ from sqlalchemy import Select, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from models import files
-from models.errors import Unavailable
+from models.errors import Conflict
 from models.files import NewFile
 from models.tables.batches import Batch, BatchRow, BatchState, RowState
 from models.tables.jobs import Job
 
-PAGE_ROWS = 100
-"""Answers of up to 32 KiB lie in their rows: 3 MiB at a time."""
+PAGE_ROWS = 25
+"""Answers of up to 32 KiB, deflated, lie in their rows, and are unpacked as these are read: up to a megabyte each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def store(session: Session, batch: Batch, made: Sequence[NewFile], now_ms: int) 
     """The batch's files are there to be seen, and hold what was not to be stored."""
     for new in made:
         if not files.store(session, new):
-            raise Unavailable(f"the file {new.id} was given up")
+            raise Conflict(f"the file {new.id} was given up")
     kept = (Job.batch_id == batch.id, Job.store.is_(False), Job.forget_due_ms.is_(None))
     session.execute(update(Job).where(*kept).values(forget_due_ms=now_ms))
 

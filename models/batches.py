@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from models import jobs
 from models.deliveries import announce_batch
 from models.handover import Moved, NewJob
+from models.insertion import insert_once
 from models.lifecycle import FINAL, JobState
 from models.tables.batches import Batch, BatchKind, BatchRow, BatchState, RowState
 from models.tables.jobs import Job
@@ -25,7 +26,9 @@ SETTLE_MOST = 500
 ENDED = frozenset({BatchState.COMPLETED, BatchState.FAILED, BatchState.EXPIRED, BatchState.CANCELLED})
 
 TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
-    BatchState.VALIDATING: frozenset({BatchState.IN_PROGRESS, BatchState.FAILED, BatchState.CANCELLING}),
+    BatchState.VALIDATING: frozenset(
+        {BatchState.IN_PROGRESS, BatchState.FAILED, BatchState.EXPIRED, BatchState.CANCELLING}
+    ),
     BatchState.IN_PROGRESS: frozenset({BatchState.FINALIZING, BatchState.CANCELLING}),
     BatchState.CANCELLING: frozenset({BatchState.CANCELLED}),
     BatchState.FINALIZING: frozenset(
@@ -65,7 +68,7 @@ class NewRow:
 def begin(session: Session, batch: NewBatch) -> None:
     """Still without rows: its kind makes them."""
     row = {name: getattr(batch, name) for name in NewBatch.__slots__}
-    session.execute(insert(Batch), [row | {"state": BatchState.VALIDATING}])
+    insert_once(session, Batch, [row | {"state": BatchState.VALIDATING}])
 
 
 def add(session: Session, batch_id: str, rows: Iterable[NewRow]) -> None:
@@ -120,8 +123,7 @@ def refuse(session: Session, batch_id: str, errors: Mapping[int, dict[str, Any]]
     ended_no = _ended_no(session, batch_id)
     for number, error in errors.items():
         mine = (BatchRow.batch_id == batch_id, BatchRow.number == number, BatchRow.state == RowState.WAITING)
-        step = update(BatchRow).where(*mine)
-        step = step.values(state=RowState.FAILED, error=error, body=None, ended_no=ended_no)
+        step = update(BatchRow).where(*mine).values(state=RowState.FAILED, error=error, body=None, ended_no=ended_no)
         if session.scalar(step.returning(BatchRow.number)) is not None:
             _add_up(session, batch_id, {"failed": 1})
 

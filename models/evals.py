@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from models.datasets import Item
-from models.deletions import Doomed
 from models.errors import Conflict, NotFound
+from models.handover import Doomed
+from models.insertion import insert_once
 from models.listings import Window
 from models.tables.batches import Batch, BatchRow, BatchState
 from models.tables.evals import Eval, EvalItem, EvalRun, Metric
@@ -68,19 +69,17 @@ class ModelUsage:
 
 def create(session: Session, new: NewEval) -> None:
     row = {name: getattr(new, name) for name in NewEval.__slots__}
-    session.execute(insert(Eval), [row | {"updated_ms": new.created_ms}])
+    insert_once(session, Eval, [row | {"updated_ms": new.created_ms}])
 
 
 def start(session: Session, new: NewRun, items: Sequence[Item]) -> None:
     """The run's own part; its batch is made first, in the same transaction."""
     row = {name: getattr(new, name) for name in NewRun.__slots__}
-    session.execute(insert(EvalRun), [row | {"total": len(items)}])
+    insert_once(session, EvalRun, [row | {"total": len(items)}])
     for first in range(0, len(items), _ROWS):
         part = enumerate(items[first : first + _ROWS], first)
-        session.execute(
-            insert(EvalItem),
-            [{"run_id": new.id, "number": n, "item": each.item, "given": each.given} for n, each in part],
-        )
+        rows = [{"run_id": new.id, "number": n, "item": each.item, "given": each.given} for n, each in part]
+        insert_once(session, EvalItem, rows)
     session.execute(update(Eval).where(Eval.id == new.eval_id).values(updated_ms=new.created_ms))
 
 
@@ -185,7 +184,7 @@ def best_of(runs: Sequence[Run], metric: Metric) -> Run | None:
 
 def jobs_left(session: Session, run_ids: Sequence[str], limit: int) -> list[Doomed]:
     """Jobs of these runs that still hold what was said, some at a time."""
-    rows = select(Job.id, Job.result_key).where(Job.batch_id.in_(run_ids), Job.deleted_ms.is_(None))
+    rows = select(Job.id, Job.attempt).where(Job.batch_id.in_(run_ids), Job.deleted_ms.is_(None))
     return [Doomed(*row) for row in session.execute(rows.limit(limit))]
 
 

@@ -8,11 +8,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, insert, or_, select, update
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
 from models import ids
+from models.errors import Conflict
+from models.insertion import insert_once
 from models.tables.files import File, FileState
 
 UPLOAD_MS = 3_600_000
@@ -57,25 +59,32 @@ def object_key(account_id: str, file_id: str) -> str:
 def begin(session: Session, file_id: str, account_id: str, now_ms: int) -> None:
     """Its bytes may come.  What else is told of it is known when they have."""
     facts = {"id": file_id, "account_id": account_id, "filename": "", "purpose": "", "bytes": 0, "created_ms": now_ms}
-    session.execute(insert(File).values(facts | {"state": FileState.UPLOADING, "due_ms": now_ms + UPLOAD_MS}))
+    insert_once(session, File, [facts | {"state": FileState.UPLOADING, "due_ms": now_ms + UPLOAD_MS}])
 
 
 def begin_again(session: Session, file_id: str, account_id: str, now_ms: int) -> bool:
-    """For a file that is made here, under an id that was told before; False: it is stored, by whoever began it first."""
+    """For a file that is made here, under an id that was told before; False: it is stored, by whoever began it first.
+
+    Once more while its bytes are on their way, it has as long again.  Raises Conflict while what was given up is being taken away.
+    """
     state = session.scalar(select(File.state).where(File.id == file_id).with_for_update())
+    if state is FileState.DELETED:
+        raise Conflict(f"the file {file_id} was given up, and its bytes are still to go")
     if state is None:
         begin(session, file_id, account_id, now_ms)
     elif state is FileState.UPLOADING:
         session.execute(update(File).where(File.id == file_id).values(due_ms=now_ms + UPLOAD_MS))
-    return state in {None, FileState.UPLOADING}
+    return state is not FileState.STORED
 
 
 def store(session: Session, new: NewFile) -> bool:
-    """All its bytes are there; False when it was given up meanwhile."""
+    """All its bytes are there, from now on or already; False when it was given up meanwhile."""
     facts = {name: getattr(new, name) for name in ("filename", "purpose", "bytes", "expires_ms")}
     step = update(File).where(File.id == new.id, File.state == FileState.UPLOADING)
     step = step.values(facts | {"state": FileState.STORED, "due_ms": new.expires_ms})
-    return session.scalar(step.returning(File.id)) is not None
+    if session.scalar(step.returning(File.id)) is not None:
+        return True
+    return session.scalar(select(File.state).where(File.id == new.id)) is FileState.STORED
 
 
 def shown(now_ms: int) -> tuple[ColumnElement[bool], ...]:

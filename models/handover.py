@@ -82,6 +82,14 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
+class Doomed:
+    """An ended job whose answer is to go: from its row first, then what its attempts have put into the object store."""
+
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Renewed:
     id: str
     attempt: int

@@ -8,7 +8,7 @@ One record is one step: whoever commits it has all of it or none.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, cast
@@ -18,13 +18,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from models import ids
+from models.cards.card import resolve
 from models.conversations import title_of
 from models.lifecycle import JobState
 from models.prefix import chain
 from models.tables.access import Account
 from models.tables.jobs import Door, Job
 from models.tables.transcripts import Answer, Conversation, Message, Turn
-from models.wire.imported import ImportedTurn, Parsed, Usage
+from models.wire.imported import ImportedTurn, Parsed, Usage, parameters_of
 
 QUEUE = "import"
 """No worker listens to it."""
@@ -180,9 +181,9 @@ class Importing:
     def _job(self, record: Parsed, turn: ImportedTurn, job_id: str, conversation_id: str) -> dict[str, Any]:
         columns = ("model", "state", "created_ms", "started_ms", "first_token_ms", "ended_ms", "tag")
         row = {name: getattr(turn, name) for name in columns}
-        row |= {"id": job_id, "account_id": self.account_id, "door": Door.IMPORT, "card": turn.model[:100]}
+        row |= {"id": job_id, "account_id": self.account_id, "door": Door.IMPORT, "card": _card(turn.model)}
         row |= {"queue": QUEUE, "attempt": 1, "store": True, "meta": turn.metadata, "conversation_id": conversation_id}
-        return row | turn.usage.model_dump() | {"parameters": _parameters(turn.parameters, record.tools)}
+        return row | turn.usage.model_dump() | {"parameters": parameters_of(turn, record.tools)}
 
     def _digest(self, text: str) -> bytes:
         return hashlib.blake2b(f"{self.account_id}\0{text}".encode(), key=self.salt, digest_size=10).digest()
@@ -203,15 +204,14 @@ def bring_all(session: Session, account_id: str, records: Sequence[Parsed], mode
     return importing.brought
 
 
+def _card(model: str) -> str:
+    """What the name means here; a stranger's model is called what the file calls it."""
+    card = resolve(model)
+    return model[:100] if card is None else card.id
+
+
 def _tip(turn: ImportedTurn, names: Sequence[str]) -> str:
     return names[turn.message]
-
-
-def _parameters(told: Mapping[str, Any], tools: Any) -> dict[str, Any]:
-    """A turn that says nothing of tools had those of its record."""
-    if tools and not told.keys() & {"tools", "functions"}:
-        return dict(told) | {"tools": tools}
-    return {name: value for name, value in told.items() if name != "tools" or value is not None}
 
 
 _MESSAGES, _TURNS = cast("Table", Message.__table__), cast("Table", Turn.__table__)

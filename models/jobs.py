@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from models.deliveries import announce
-from models.handover import Claimed, Ending, Moved, NewJob, Renewed
+from models.handover import Claimed, Doomed, Ending, Moved, NewJob, Renewed
 from models.lifecycle import FINAL, TRANSITIONS, JobState
 from models.limits import cost_micros, settlement
 from models.tables.base import Milliseconds
@@ -122,13 +122,20 @@ def expire_queued(session: Session, now_ms: int, error: dict[str, Any], limit: i
     return _each(session, [partial(_end, session, job, JobState.QUEUED, ending) for job in session.scalars(late).all()])
 
 
-def forget(session: Session, now_ms: int, limit: int = 500) -> list[str]:
-    """Drops the answers of `store: false` jobs whose time is over; the object keys that are now nobody's."""
-    due = select(Job.id, Job.result_key).where(Job.forget_due_ms <= now_ms).limit(limit)
-    rows = session.execute(due).all()
-    step = update(Job).where(Job.id.in_([row.id for row in rows]))
-    session.execute(step.values(result=None, result_key=None, forget_due_ms=None))
-    return [row.result_key for row in rows if row.result_key]
+def forget(session: Session, now_ms: int, limit: int = 500) -> list[Doomed]:
+    """Drops the answers of `store: false` jobs whose time is over.
+
+    They stay due, as deleted jobs are, until it is told by `forgotten` that the object store holds nothing of them.
+    """
+    due = select(Job.id, Job.attempt).where(Job.forget_due_ms <= now_ms).limit(limit)
+    doomed = [Doomed(*row) for row in session.execute(due)]
+    step = update(Job).where(Job.id.in_([job.job_id for job in doomed]))
+    session.execute(step.values(result=None, result_key=None))
+    return doomed
+
+
+def forgotten(session: Session, ids: Collection[str]) -> None:
+    session.execute(update(Job).where(Job.id.in_(ids)).values(forget_due_ms=None))
 
 
 def find(session: Session, account_id: str, job_id: str) -> Job | None:

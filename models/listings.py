@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, String, func, select
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from models.tables.batches import Batch
 from models.tables.files import File
@@ -48,3 +51,28 @@ def these(session: Session, account_id: str, names: Sequence[str]) -> Sequence[J
     """Those of the named jobs that are the account's and not deleted."""
     rows = select(Job).where(Job.id.in_(names), Job.account_id == account_id, Job.deleted_ms.is_(None))
     return session.scalars(rows.order_by(Job.id)).all()
+
+
+def tells(key: str, value: str) -> ColumnElement[bool]:
+    """Whether a job's metadata says this under that key."""
+    return _TextUnder(Job.meta, key) == value
+
+
+class _TextUnder(FunctionElement[str]):
+    """What a JSON object says under a key, whichever: SQLite's paths, which SQLAlchemy would use, know no way to write a quotation mark."""
+
+    inherit_cache = True
+    type = String()
+
+
+@compiles(_TextUnder)
+def _by_operator(element: _TextUnder, compiler: SQLCompiler, **options: Any) -> str:
+    document, key = element.clauses
+    return compiler.process(document.op("->>")(key), **options)
+
+
+@compiles(_TextUnder, "sqlite")
+def _by_walking(element: _TextUnder, compiler: SQLCompiler, **options: Any) -> str:
+    document, key = element.clauses
+    each = func.json_each(document).table_valued("key", "value")
+    return compiler.process(select(each.c.value).where(each.c.key == key).scalar_subquery(), **options)

@@ -14,6 +14,7 @@ from models import ids, transcripts
 from models.datasets import Item
 from models.errors import InvalidRequest
 from models.lifecycle import JobState
+from models.listings import tells
 from models.tables.jobs import Door, Job
 from models.tables.transcripts import Turn
 from models.wire.evals import ITEMS_MOST, StoredCompletions
@@ -52,7 +53,7 @@ def _filters(account_id: str, wanted: StoredCompletions, meta: Mapping[str, str]
     if wanted.created_before is not None:
         yield Job.created_ms < (wanted.created_before + 1) * 1000  # the second itself is meant, too
     for key, value in meta.items():
-        yield Job.meta[key].as_string() == value
+        yield tells(key, value)
 
 
 def _read(session: Session, found: Sequence[tuple[Job, str]]) -> Iterator[Item]:

@@ -33,14 +33,18 @@ def changes(
     overrides: Mapping[str, Any],
     before: Mapping[str, Any],
     after: Mapping[str, Any],
-    cards: tuple[str, str],
+    cards: tuple[str, str] | None,
     systems: tuple[Any, Any] = (None, None),
 ) -> list[dict[str, Any]]:
-    """Which overrides have changed anything, of the recorded (`before`) and the replayed parameters; naming what was so is no change."""
+    """Which overrides have changed anything, of the recorded (`before`) and the replayed parameters; naming what was so is no change.
+
+    `cards` where another model was asked for: one that answered of its own accord is a matter of the environment.
+    """
     pairs = {name: (before.get(name), after.get(name)) for name in overrides if name not in _NO_PARAMETERS}
     if "system" in overrides:
         pairs["system"] = systems
-    pairs["model"] = cards
+    if cards is not None:
+        pairs["model"] = cards
     return [_change(name, old, new) for name, (old, new) in sorted(pairs.items()) if old != new]
 
 

@@ -62,12 +62,12 @@ def considered(session: Session, batch: Batch, settled: Sequence[Settled]) -> li
 
 
 def _terms(batch: Batch, source: Job, job: Job, system: Any) -> Terms:
-    overrides = batch.spec["overrides"]
+    overrides, target = batch.spec["overrides"], batch.spec["target_model"]
     found = changes(
         overrides,
         source.parameters or {},
         job.parameters or {},
-        (source.card, job.card),
+        None if target in {None, source.model, source.card} else (source.card, job.card),
         (system, overrides.get("system")),
     )
     return Terms(Mode(batch.spec["mode"]), found)

@@ -13,11 +13,14 @@ from sqlalchemy.orm import Session
 
 from models import transcripts
 from models.batches import NewRow
+from models.comparison import Mode, first_difference
+from models.errors import NotFound
 from models.lifecycle import JobState
+from models.listings import tells
 from models.replay import goes_on, request_again, with_system
 from models.tables.batches import Batch, BatchKind, BatchRow
 from models.tables.jobs import Door, Job
-from models.tables.transcripts import Turn
+from models.tables.transcripts import Answer, Turn
 from models.wire.replays import TURNS_MOST, Filter, History
 
 _BATCH = 500
@@ -60,7 +63,7 @@ def _filtered(rows: Select[Any, Any, Any, Any], wanted: Filter) -> Select[Any, A
         "created_before": Job.created_ms < (wanted.created_before or 0) * 1000,
     }
     rows = rows.where(*(clause for name, clause in clauses.items() if getattr(wanted, name) is not None))
-    return rows.where(*(Job.meta[key].as_string() == value for key, value in wanted.metadata.items()))
+    return rows.where(*(tells(key, value) for key, value in wanted.metadata.items()))
 
 
 def find(session: Session, account_id: str, replay_id: str) -> Batch | None:
@@ -104,9 +107,11 @@ def _messages(batch: Batch, row: BatchRow, turn: Turn, tree: Mapping[str, transc
     return with_system(transcripts.path(tree, turn.prompt), batch.spec["overrides"])
 
 
-def first_request(session: Session, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What the plan's first turn will ask."""
-    (source,) = recorded(session, spec["turns"][:1]).values()
+def request_of(session: Session, spec: Mapping[str, Any], job_id: str) -> dict[str, Any]:
+    """What this turn of the plan will ask.  Raises NotFound when it was deleted meanwhile."""
+    source = recorded(session, [job_id]).get(job_id)
+    if source is None:
+        raise NotFound("a turn of this was deleted meanwhile")
     messages = transcripts.path(transcripts.tree_above(session, [source.turn.prompt]), source.turn.prompt)
     return _request(spec, source.job, with_system(messages, spec["overrides"]))
 
@@ -117,24 +122,29 @@ def _request(spec: Mapping[str, Any], source: Job, messages: list[dict[str, Any]
 
 
 def following(
-    session: Session, batch: Batch, row: BatchRow, answer: Mapping[str, Any] | None, *, same: bool
+    session: Session, batch: Batch, row: BatchRow, answers: Sequence[Mapping[str, Any]], *, same: bool
 ) -> list[NewRow]:
     """The turns of a live conversation that come after this one; those that cannot be asked have failed, with all behind them.
 
-    `same`: the conversation has taken no other course so far.
+    Each goes on from the choice that it went on from when it was recorded.  `same`: this turn was asked with the prompt it had then.
     """
     turns = {turn.job_id: turn for turn in _turns(session, batch.spec["turns"])}
     parent = session.get(Turn, row.job_id)
     before = [] if parent is None else transcripts.path(transcripts.tree_above(session, [parent.prompt]), parent.prompt)
     numbers, repeat = _numbers(batch), (row.detail or {})["repeat"]
+    source = row.source_job_id or ""
+    said = transcripts.answers_of(session, [source])[source]
     rows: list[NewRow] = []
-    for turn in _children(turns, row.source_job_id):
-        added = goes_on(answer, _added(session, turn, row.source_job_id))
+    for turn in _children(turns, source):
+        choice, between = _continued(session, turn, said)
+        answer = answers[choice] if choice < len(answers) else None
+        added = goes_on(answer, between)
         if added is None:
             rows += [_row(numbers[each.job_id], each, repeat, error=_STOPPED) for each in _below(turns, turn)]
         else:
             body = {"messages": [*before, dict(answer or {}), *added]}
-            rows.append(_row(numbers[turn.job_id], turn, repeat, body=body, same_history=same))
+            kept = same and _is_said(answer, said, choice)
+            rows.append(_row(numbers[turn.job_id], turn, repeat, body=body, same_history=kept))
     return rows
 
 
@@ -146,11 +156,21 @@ _STOPPED = {
 }
 
 
-def _added(session: Session, turn: Turn, parent: str | None) -> list[dict[str, Any]]:
-    """What came between the answer of the turn before and this one."""
-    names = [parent] if parent else []
-    said = {answer.hash for answers in transcripts.answers_of(session, names).values() for answer, _ in answers}
-    return transcripts.path(transcripts.tree_above(session, [turn.prompt]), turn.prompt, said)
+_Said = Sequence[tuple[Answer, Mapping[str, Any]]]
+
+
+def _continued(session: Session, turn: Turn, said: _Said) -> tuple[int, list[dict[str, Any]]]:
+    """From which choice of the answer before it a turn goes on, and what came between them."""
+    choices = {answer.hash: answer.choice for answer, _ in reversed(said)}  # of two that are alike, the first
+    tree = transcripts.tree_above(session, [turn.prompt])
+    choice = next((choice for name, choice in choices.items() if name in tree), 0)
+    return choice, transcripts.path(tree, turn.prompt, choices)
+
+
+def _is_said(answer: Mapping[str, Any] | None, said: _Said, choice: int) -> bool:
+    """Whether the choice is as it was recorded, to the letter, whatever the replay's mode overlooks."""
+    recorded = [message for each, message in said if each.choice == choice]
+    return first_difference(recorded, [answer or {}], Mode.EXACT) is None
 
 
 def _children(turns: Mapping[str, Turn], parent: str | None) -> list[Turn]:

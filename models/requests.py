@@ -52,7 +52,9 @@ def new_job(
     lineage: Lineage | None = None,
 ) -> NewJob:
     """`messages` are the body's as the model is to see them."""
-    conversation_id, name = (lineage.conversation_id, None) if lineage else _conversation(body)
+    # A file's row says itself what it belongs to, as what is sent; what a replay or an eval asks belongs where they say.
+    told = None if door is Door.BATCH else lineage
+    conversation_id, name = (told.conversation_id, None) if told else _conversation(body)
     return NewJob(
         id=ids.new("job"),
         account_id=caller.account_id,

@@ -47,6 +47,7 @@ _STOPPED = {BatchState.CANCELLING: "batch_cancelled", BatchState.IN_PROGRESS: "b
 _WORDS = {
     "batch_cancelled": "the batch was cancelled before this row ran",
     "batch_expired": "the batch's time was over before this row ran",
+    "batch_unread": "the batch's time was over before its rows were there",
 }
 
 
@@ -129,9 +130,7 @@ class Feeder:
         if batch.state in batches.ENDED:
             return False
         if batch.state is BatchState.VALIDATING:
-            await kind.prepare(self, batch)
-            after = await self.database.read(partial(_get, batch_id=batch_id))
-            return after.state is not BatchState.VALIDATING
+            return await self._prepare(kind, batch)
         if batch.state is BatchState.FINALIZING:
             return await self._end(kind, batch)
         settled = await self._settle(kind, batch)
@@ -142,6 +141,15 @@ class Feeder:
         if not fed and await self.database.read(partial(batches.idle, batch_id=batch_id)):
             return await self._close(kind, batch)
         return bool(settled or fed)
+
+    async def _prepare(self, kind: Kind, batch: Batch) -> bool:
+        """What cannot be read is tried again, round after round, while there is time."""
+        if batch.expires_ms is not None and batch.expires_ms <= now_ms():
+            event = kind.event(BatchState.EXPIRED)
+            return await self.database.write(partial(_expire_unread, batch=batch, event=event))
+        await kind.prepare(self, batch)
+        after = await self.database.read(partial(_get, batch_id=batch.id))
+        return after.state is not BatchState.VALIDATING
 
     async def _settle(self, kind: Kind, batch: Batch) -> int:
         over = await self.database.read(partial(batches.ended, batch_id=batch.id))
@@ -276,6 +284,14 @@ def _settled(session: Session, batch_id: str, numbers: Sequence[int], effects: M
             batches.remember(session, batch_id, number, effect.detail)
             batches.add(session, batch_id, effect.rows)
     return len(counted)
+
+
+def _expire_unread(session: Session, batch: Batch, event: str) -> bool:
+    error = {"code": "batch_expired", "message": _WORDS["batch_unread"], "param": None, "line": None}
+    if not batches.end(session, batch, BatchState.EXPIRED, event, now_ms(), errors=[error]):
+        return False
+    batches.clear(session, batch.id)
+    return True
 
 
 def _get(session: Session, batch_id: str) -> Batch:

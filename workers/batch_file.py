@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import orjson
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from infra.batch_results import lines
+from infra.batch_results import line_of
 from infra.clock import now_ms
 from infra.objects.lines import grouped
 from models import batch_results, batches, files
@@ -118,21 +117,28 @@ async def _written(feeder: Feeder, batch: Batch, word: str, ended: RowState) -> 
     """The file, still to be shown; none where it is there to be seen already."""
     file_id = batch.spec[f"{word}_file_id"]
     at_ms = now_ms()
-    begin = partial(files.begin_again, file_id=file_id, account_id=batch.account_id, now_ms=at_ms)
-    if not await feeder.database.write(begin):
+    if not await _begun(feeder, batch, file_id):
         return []
-    size = await feeder.objects.put_stream(object_key(batch.account_id, file_id), _text(feeder, batch, ended))
+    text = _text(feeder, batch, file_id, ended)
+    size = await feeder.objects.put_stream(object_key(batch.account_id, file_id), text)
     expires_ms = at_ms + batch.spec["kept_s"] * 1000
     return [NewFile(file_id, f"{batch.id}_{word}.jsonl", Purpose.BATCH_OUTPUT, size, expires_ms)]
 
 
-async def _text(feeder: Feeder, batch: Batch, ended: RowState) -> AsyncIterator[bytes]:
+async def _begun(feeder: Feeder, batch: Batch, file_id: str) -> bool:
+    verb = partial(files.begin_again, file_id=file_id, account_id=batch.account_id, now_ms=now_ms())
+    return await feeder.database.write(verb)
+
+
+async def _text(feeder: Feeder, batch: Batch, file_id: str, ended: RowState) -> AsyncIterator[bytes]:
+    """Line by line.  50,000 large answers take longer to write than an upload is given: each page gives the file as long again."""
     after = -1
     query = partial(batch_results.of_state, batch_id=batch.id, state=ended)
     while page := await feeder.database.read(partial(query, after=after)):
-        told = await lines(feeder.objects, batch, page)
-        yield b"".join(orjson.dumps(each) + b"\n" for each in told)
+        for each in page:
+            yield await line_of(feeder.objects, batch, each) + b"\n"
         after = page[-1].row.number
+        await _begun(feeder, batch, file_id)
 
 
 def _fail(session: Session, batch: Batch, errors: list[dict[str, Any]]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from infra.broker import TaskName
 from infra.clock import now_ms
 from infra.rate_limiter import let_go
+from infra.results import key_of
 from infra.token_stream import Fenced
 from models import environments, jobs
 from models.errors import EngineLost, TramError, Unavailable
@@ -161,7 +162,7 @@ async def _kept(node: Node, attempt: Attempt, whole: dict[str, Any] | None) -> t
     packed = await asyncio.to_thread(pack, result)
     if len(packed) <= INLINE_BYTES:
         return result, None
-    key = f"results/{attempt.job.id}/{attempt.job.attempt}"
+    key = key_of(attempt.job.id, attempt.job.attempt)
     try:
         await node.objects.put(key, packed)
     except Unavailable:

@@ -4,6 +4,7 @@ A live conversation grows as it goes: the row of a turn follows from the answer 
 ends and kept beside its row; the token at which two answers part is read from their results, which may lie in the object store.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,14 +17,13 @@ from infra.objects import ObjectStore
 from infra.results import result_of
 from models import batches, replayed, replays, token_places
 from models.batches import Settled
-from models.comparison import Mode, first_difference
 from models.errors import NotFound
 from models.replay_summary import Summary
 from models.replayed import Considered
 from models.tables.batches import Batch, BatchRow, BatchState
 from models.tables.jobs import Door, Job
 from models.verdicts import Judgement, judge
-from models.wire.replays import History
+from models.wire.replays import History, planned_of
 from workers.batch import Effect, Feeder
 
 
@@ -41,9 +41,8 @@ class Replays:
         return {each.row.number: await _effect(feeder, batch, each) for each in found}
 
     async def conclude(self, feeder: Feeder, batch: Batch, state: BatchState) -> dict[str, Any] | None:  # noqa: ARG002
-        planned = len(batch.spec["turns"]) * batch.spec["repeats"]
         details = await feeder.database.read(partial(replayed.details_of, batch=batch))
-        return Summary.of(planned, details, over=True).output()
+        return Summary.of(planned_of(batch), details, over=True).output()
 
     def event(self, state: BatchState) -> str:
         return f"replay.{state}"
@@ -56,7 +55,7 @@ def _made(session: Session, batch: Batch) -> None:
 
 
 async def _effect(feeder: Feeder, batch: Batch, each: Considered) -> Effect:
-    judgement = judge(each.recorded, each.replayed, each.terms)
+    judgement = await asyncio.to_thread(judge, each.recorded, each.replayed, each.terms)  # long answers take 15 ms
     detail = {
         **(each.row.detail or {}),
         "judgement": judgement.told(),
@@ -66,15 +65,8 @@ async def _effect(feeder: Feeder, batch: Batch, each: Considered) -> Effect:
     }
     if batch.spec["history"] != History.LIVE:
         return Effect(detail)
-    same = each.replayed.messages_same and _same_course(each)
-    answer = next(iter(each.replayed.answers), None)
-    rows = await feeder.database.read(partial(replays.following, batch=batch, row=each.row, answer=answer, same=same))
-    return Effect(detail, rows)
-
-
-def _same_course(each: Considered) -> bool:
-    """Whether a live conversation goes on as it was recorded, to the letter, whatever the mode overlooks."""
-    return first_difference(each.recorded.answers[:1], each.replayed.answers[:1], Mode.EXACT) is None
+    query = partial(replays.following, batch=batch, row=each.row, answers=each.replayed.answers)
+    return Effect(detail, await feeder.database.read(partial(query, same=each.replayed.messages_same)))
 
 
 async def _token(objects: ObjectStore, each: Considered, judgement: Judgement) -> dict[str, Any] | None:
@@ -83,7 +75,7 @@ async def _token(objects: ObjectStore, each: Considered, judgement: Judgement) -
     before, after = [await _result(objects, job) for job in (each.source, each.job)]
     if before is None or after is None:
         return None
-    found = token_places.parting(before, after, judgement.difference.choice)
+    found = await asyncio.to_thread(token_places.parting, before, after, judgement.difference.choice)
     return None if found is None else {"token": found.token, "told_by": found.told_by}
 
 

@@ -29,6 +29,7 @@ from infra.intake import Intake
 from infra.objects import ObjectStore
 from infra.outbound import Outbound
 from infra.rate_limiter import let_go
+from infra.results import clear
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
 from infra.token_stream import TokenWriter
@@ -101,9 +102,9 @@ class Upkeep:
         await self.database.write(partial(outbox.reassured, ids=[move.id for move in doubtful], now_ms=now_ms()))
 
     async def forget(self) -> None:
-        """Answers that were not to be stored go, and so do idempotency keys after their day."""
-        for key in await self.database.write(partial(jobs.forget, now_ms=now_ms())):
-            await self.objects.delete(key)
+        """Answers that were not to be stored go, those that were deleted to the end, and idempotency keys after their day."""
+        if doomed := await self.database.write(partial(jobs.forget, now_ms=now_ms())):
+            await clear(self.database, self.objects, doomed)
         await self.database.write(partial(idempotency.forget, now_ms=now_ms()))
 
     async def sweep_files(self) -> None:
@@ -113,6 +114,11 @@ class Upkeep:
             await self.objects.delete(key)
         if gone:
             await self.database.write(partial(files.forget, names=[name for name, _ in gone]))
+
+    async def scrub(self) -> None:
+        """What was deleted leaves the database's log, also where somebody was reading at that moment; nobody is made to wait."""
+        if not await self.database.scrub(patience_ms=0):
+            log.info("the database's log is being read; what was deleted stays in it until the next round")
 
     async def fold(self) -> None:
         """Usage is added up, so that sums are read from few rows."""
@@ -172,6 +178,7 @@ SWEEPS: tuple[tuple[Sweep, float], ...] = (
     (Upkeep.feed, 0.5),
     (Upkeep.forget, 10.0),
     (Upkeep.sweep_files, 2.0),
+    (Upkeep.scrub, 10.0),
     (Upkeep.fold, 10.0),
     (Upkeep.mark, 2.0),
     (Upkeep.show, 5.0),

@@ -38,10 +38,15 @@ Url = Annotated[str, typer.Option(help="Where the API is; left out: here")]
 @batch.command("run")
 def run(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="Requests, one a line, as OpenAI's batches have them", exists=True)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go; rows without one: beside it")],
+    source: Annotated[
+        Path, typer.Argument(help="Requests, one a line, as OpenAI's batches have them", exists=True, dir_okay=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where the answers go; rows without one: beside it", dir_okay=False)
+    ],
     endpoint: Annotated[str, typer.Option(help="Where each row would have gone")] = "/v1/chat/completions",
     window: Annotated[str, typer.Option(help="When all must have ended: 1h to 7d")] = "24h",
+    again: Annotated[bool, typer.Option("--again", help="Run it anew where it is done")] = False,
     key: Key = "",
     url: Url = "",
 ) -> None:
@@ -49,6 +54,8 @@ def run(
     client = _client(context, key, url)
     mark = _mark(source, endpoint, window)
     found = next((each for each in client.batches() if _same(each, mark)), None)
+    if found is not None and found["status"] == "completed" and (again or not _has_answers(client, found)):
+        found = None
     if found is None:
         with console.status("uploading"):
             found = client.start_batch(client.upload(source, "batch"), endpoint, window, {MARK: mark})
@@ -96,6 +103,15 @@ def _same(view: dict[str, Any], mark: str) -> bool:
     }
 
 
+def _files(view: dict[str, Any]) -> list[str]:
+    return [file_id for file_id in (view["output_file_id"], view["error_file_id"]) if file_id is not None]
+
+
+def _has_answers(client: ServiceClient, view: dict[str, Any]) -> bool:
+    """Still: files are deleted, or expire."""
+    return all(client.has_file(file_id) for file_id in _files(view))
+
+
 def _followed(client: ServiceClient, batch_id: str) -> dict[str, Any]:
     shown = Progress(
         TextColumn("{task.description}"),
@@ -141,6 +157,8 @@ def _kept(client: ServiceClient, view: dict[str, Any], output: Path) -> int:
     for file_id, place in ((view["output_file_id"], output), (view["error_file_id"], failed)):
         if file_id is not None:
             client.download(file_id, place)
+        elif _files(view):
+            place.unlink(missing_ok=True)  # what an earlier run has left there is not this one's
     counts = view["request_counts"]
     say(f"{view['status']}: {counts['completed']} of {counts['total']} answered, {counts['failed']} failed")
     if counts["failed"] and view["error_file_id"]:

@@ -43,7 +43,7 @@ def replay(
     repeats: Annotated[int, typer.Option(min=1, help="How often each turn is asked")] = 1,
     since: Annotated[str, typer.Option(help="Send the traffic of this last span again: 30m, 6h, 1d")] = "",
     speed: Annotated[str, typer.Option(help="With --since: how many times as fast, such as 2x")] = "1x",
-    target: Annotated[str, typer.Option(help="With --since: where to; left out: here")] = "",
+    target: Annotated[str, typer.Option(help="With --since: where to, with what --key says; left out: here")] = "",
     at_once: Annotated[int, typer.Option(min=1, max=4096, help="With --since: requests open at a time")] = 64,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="With --since: requests at most")] = 10_000,
     account: Annotated[str, typer.Option(help="With --since: whose; left out: everybody's")] = "",
@@ -55,7 +55,7 @@ def replay(
     settings: Settings = context.obj
     if bool(source) == bool(since):
         raise typer.BadParameter("name a job, a completion or a conversation, or a span with --since")
-    key = key or settings.api_key
+    key = _for_target(context, key) if target else key or settings.api_key
     if since:
         where = load_test.Target(target or url or settings.url, key, model, _speed(speed), at_once)
         good = load_test.run(settings, where, _span_ms(since), limit, account, as_json=as_json)
@@ -70,6 +70,12 @@ def replay(
     else:
         _show(view, turns)
     raise typer.Exit(_IDENTICAL if view["verdict"] == "identical" else _OTHERWISE)
+
+
+def _for_target(context: typer.Context, key: str) -> str:
+    """What was typed: the key of the environment is ours, and not for a stranger's server."""
+    source = context.get_parameter_source("key")
+    return key if source is not None and source.name == "COMMANDLINE" else ""
 
 
 def _replayed(client: ServiceClient, source: str, asked: dict[str, Any]) -> dict[str, Any]:

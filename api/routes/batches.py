@@ -5,18 +5,19 @@ be read while it runs, progress as server-sent events, and a webhook of its own.
 from functools import partial
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.acceptance import Asked, made_before
-from api.answers import json_response, page_of, window
+from api.answers import json_response, page_named, page_of, window
 from api.deps import State, body_of, caller_of, key_of, state_of
 from api.progress import progress
-from infra.batch_results import lines
+from infra import batch_results
 from infra.clock import now_ms
 from infra.outbound import check_url
-from models import batch_results, batches, files, ids
+from models import batches, files, ids
 from models.accounts import Caller
 from models.batch_input import BYTES_MOST
 from models.batches import NewBatch, begin
@@ -26,7 +27,7 @@ from models.idempotency import begin_once, digest
 from models.listings import LIMIT_MOST, Window, page
 from models.tables.batches import Batch, BatchKind, BatchState
 from models.tables.jobs import Door
-from models.wire.batches import BatchRequest, batch_view, number_of, seconds
+from models.wire.batches import BatchRequest, batch_view, line_id, number_of, seconds
 from models.wire.problems import validated
 
 router = APIRouter(prefix="/v1/batches")
@@ -83,15 +84,18 @@ async def list_results(
     after: Annotated[str | None, Query(max_length=64, description="The last id of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MOST)] = LIMIT_MOST,
 ) -> Response:
-    """The lines of its files, in the order in which rows ended: while it runs, `after` finds what has come since."""
+    """The lines of its files, in the order in which rows ended: while it runs, `after` finds what has come since.
+
+    Where answers are large, a page has fewer lines than its limit.
+    """
     state, caller = state_of(request), await caller_of(request)
     batch = await _found(state, caller, batch_id)
     number = None if after is None else number_of(batch.id, after)
     if after is not None and number is None:
         raise InvalidRequest("after: is no line of this batch", param="after")
-    query = partial(batch_results.as_they_ended, batch_id=batch.id, after=number, limit=limit + 1)
-    ended = await state.database.read(query)
-    return page_of(await lines(state.objects, batch, ended[:limit]), has_more=len(ended) > limit)
+    told, has_more = await batch_results.page(state.database, state.objects, batch, number, limit)
+    names = [line_id(batch.id, each) for each in told]
+    return page_named(names, [orjson.Fragment(text) for text in told.values()], has_more=has_more)
 
 
 @router.get("/{batch_id}/events", summary="Follow a batch's progress")

@@ -17,12 +17,13 @@ from api.deps import State, body_of, caller_of, state_of
 from api.lines import EventStream, chat_closing, entries, only
 from api.records import job_of, stream_of
 from infra.clock import now_ms
-from infra.results import result_of
+from infra.results import clear, result_of
 from infra.token_stream import START, EventId
 from models import transcripts
 from models.accounts import Caller
 from models.deletions import delete_job
 from models.errors import Conflict, InvalidRequest, NotFound
+from models.handover import Doomed
 from models.ids import completion_of
 from models.ids import job_of as job_id_of
 from models.lifecycle import FINAL, JobState
@@ -92,9 +93,9 @@ async def delete_completion(request: Request, name: str) -> Response:
     job = await _stored(state, caller, name)
     if job.state not in FINAL:
         raise Conflict("it is still being made; cancel it first", code="still_running")
-    if job.result_key is not None:
-        await state.objects.delete(job.result_key)  # first: cut short, this can be repeated and leaves no object behind
     await state.database.write(partial(delete_job, job_id=job.id, now_ms=now_ms()))
+    await clear(state.database, state.objects, [Doomed(job.id, job.attempt)])
+    await state.database.scrub()
     return json_response({"id": completion_of(job.id), "object": "chat.completion.deleted", "deleted": True})
 
 

@@ -13,11 +13,12 @@ from api.acceptance import Asked, made_before
 from api.answers import json_response, page_of, window_ascending
 from api.deps import State, body_of, caller_of, key_of, state_of
 from infra.clock import now_ms
+from infra.results import clear
 from models import deletions, evals, idempotency, ids
 from models.accounts import Caller
-from models.deletions import Doomed
 from models.errors import ModelNotAllowed, NotFound
 from models.evals import NewEval
+from models.handover import Doomed
 from models.listings import Window
 from models.tables.evals import Eval, Metric
 from models.wire.eval_views import eval_view, shorthand_view
@@ -112,17 +113,13 @@ async def eval_of(state: State, caller: Caller, eval_id: str) -> Eval:
 
 
 async def delete_runs(state: State, run_ids: list[str]) -> None:
-    """What was said in their jobs, and all that is known of them.  Raises Conflict while one is open.
-
-    Objects go before the rows that know their keys: cut short, it can be repeated and leaves no object behind.
-    """
+    """What was said in their jobs, and all that is known of them.  Raises Conflict while one is open."""
     await state.database.read(partial(evals.require_ended, run_ids=run_ids))
     some = partial(evals.jobs_left, run_ids=run_ids, limit=DELETED_AT_ONCE)
+    there = True
     while doomed := await state.database.read(some):
-        for key in (job.result_key for job in doomed):
-            if key is not None:
-                await state.objects.delete(key)
         await state.database.write(partial(_forget, doomed=doomed, at_ms=now_ms()))
+        there = there and await clear(state.database, state.objects, doomed)
     await state.database.write(partial(evals.delete_runs, run_ids=run_ids, now_ms=now_ms()))
 
 

@@ -1,5 +1,6 @@
 """/v1/replays: recorded turns, asked again with the same or changed model, prompt and parameters, and compared."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ from models.tables.batches import Batch, BatchKind
 from models.tables.jobs import Door
 from models.verdicts import Verdict
 from models.wire.problems import validated
-from models.wire.replays import SHOWN, TURNS_MOST, ReplayRequest, replay_view, turn_view
+from models.wire.replays import SHOWN, TURNS_MOST, ReplayRequest, planned_of, replay_view, turn_view
 
 router = APIRouter(prefix="/v1/replays")
 SUMMED_MOST = 1000
@@ -44,7 +45,7 @@ async def create_replay(request: Request) -> Response:
         check_url(wanted.webhook_url, state.settings.webhook_networks)
     turns = await _planned(state, caller, wanted)
     new = _new(caller, wanted, turns)
-    await _check_first(state, caller, new)
+    await _check(state, caller, new, turns)
     made = await state.database.write(partial(_begun, new=new, asked=asked))
     return await _accepted(state, caller, made, again=made != new.id)
 
@@ -159,9 +160,14 @@ def _new(caller: Caller, wanted: ReplayRequest, turns: list[Planned]) -> NewBatc
     )
 
 
-async def _check_first(state: State, caller: Caller, new: NewBatch) -> None:
-    """An override that no request may have is told now, by the first turn's request, which is only made to be looked at."""
-    body = await state.database.read(partial(replays.first_request, spec=new.spec))
+async def _check(state: State, caller: Caller, new: NewBatch, turns: Sequence[Planned]) -> None:
+    """An override that no request may have is told now, by one turn's request, which is only made to be looked at.
+
+    The first turn whose model there is: where each is asked of its own, those of models that are gone fail by themselves.
+    """
+    known = (turn for turn in turns if new.spec["target_model"] or state.intake.fleet.known(turn.model))
+    chosen = next(known, turns[0])
+    body = await state.database.read(partial(replays.request_of, spec=new.spec, job_id=chosen.job_id))
     await state.intake.prepare(caller, body, Door.REPLAY)
 
 
@@ -187,8 +193,7 @@ async def _told(state: State, caller: Caller, replay_id: str) -> dict[str, Any]:
 
 
 def _view(session: Session, batch: Batch, *, shown: int) -> dict[str, Any]:
-    planned = len(batch.spec["turns"]) * batch.spec["repeats"]
-    output = batch.output
+    planned, output = planned_of(batch), batch.output
     if output is None and batch.total and planned <= SUMMED_MOST:
         output = Summary.of(planned, replayed.details_of(session, batch)).output()
     few = shown or (1 if planned == 1 else 0)

@@ -1,5 +1,6 @@
 """/v1/conversations/export and /import: whole conversations as files, for training, evaluation, backup, and back again."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -25,7 +26,7 @@ async def export_conversations(
     replays: Annotated[bool, Query(description="With branches that only a replay has said")] = False,
 ) -> Response:
     state, caller = state_of(request), await caller_of(request)
-    sheet = SHEETS[form]()
+    sheet = await asyncio.to_thread(SHEETS[form])  # the first of Parquet's loads pyarrow
     pieces = exported(state, caller, wanted, sheet, replays=replays)
     first = await anext(pieces)
 
@@ -43,7 +44,11 @@ async def import_conversations(
     form: FormatQuery = "openai",
     model: Annotated[
         str | None,
-        Query(max_length=200, description="Of answers that do not say who gave them; left out: the served one"),
+        Query(
+            min_length=1,
+            max_length=200,
+            description="Of answers that do not say who gave them; left out: the served one",
+        ),
     ] = None,
 ) -> Response:
     state, caller = state_of(request), await caller_of(request)

@@ -58,7 +58,7 @@ class Job(Base):
     worker: Mapped[str | None] = mapped_column(String(100))
     cancel_requested_ms: Mapped[int | None] = mapped_column(Milliseconds)
     forget_due_ms: Mapped[int | None] = mapped_column(Milliseconds)
-    """For `store: false`: when what is left of the answer must go."""
+    """When what is left of the answer must go: of `store: false` in its time, of a deleted job until the object store has nothing of it."""
     deleted_ms: Mapped[int | None] = mapped_column(Milliseconds)
     """Its owner wanted it gone: what was said is, the row stays for the books and is shown to nobody."""
     store: Mapped[bool] = mapped_column(Boolean, default=True)

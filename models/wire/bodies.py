@@ -36,7 +36,7 @@ def read(raw: bytes) -> dict[str, Any]:
 
 def check(raw: bytes, body: dict[str, Any]) -> None:
     """Raises InvalidRequest; `body` is what `raw`, or a part of it, says."""
-    if raw.count(b"{") + raw.count(b"[") > DEPTH_MOST and _deeper_than(body, DEPTH_MOST):
+    if too_deep(raw, body):
         raise InvalidRequest(
             f"the body is nested more than {DEPTH_MOST} levels deep", param="body", code="invalid_json"
         )
@@ -44,6 +44,11 @@ def check(raw: bytes, body: dict[str, Any]) -> None:
         raise InvalidRequest(f"{where}: NUL characters are not accepted", param=where)
     if where := rounded_in(raw, body):
         raise InvalidRequest(f"{where}: integers have at most 64 bits", param=where)
+
+
+def too_deep(raw: bytes, body: dict[str, Any]) -> bool:
+    """Whether an encoder might give up on it; `body` is what `raw`, or a part of it, says."""
+    return raw.count(b"{") + raw.count(b"[") > DEPTH_MOST and _deeper_than(body, DEPTH_MOST)
 
 
 def _deeper_than(value: Any, most: int) -> bool:

@@ -110,10 +110,18 @@ def parsed(record: Any) -> Parsed:
     sound = validated(Record, body)
     messages = as_seen(body)
     for turn in sound.tramontane.turns if sound.tramontane else ():
-        _check_parameters(turn.parameters)
+        _check_parameters(parameters_of(turn, body.get("tools")))
     return Parsed.model_construct(
         messages=messages, tools=body.get("tools"), metadata=sound.metadata or {}, provenance=sound.tramontane
     )
+
+
+def parameters_of(turn: ImportedTurn, tools: Any) -> dict[str, Any]:
+    """A turn that says nothing of tools had those of its record."""
+    told = turn.parameters
+    if tools and not told.keys() & {"tools", "functions"}:
+        return told | {"tools": tools}
+    return {name: value for name, value in told.items() if name != "tools" or value is not None}
 
 
 def _check_parameters(parameters: Mapping[str, Any]) -> None:

@@ -19,6 +19,18 @@ SHOWN = 20
 """Turns that a replay shows by itself; `/turns` has them all."""
 
 
+_FIXED = {
+    "service_tier": "a replay is asked at the tier flex, when nobody else waits",
+    "messages": "they are what is replayed; system takes the place of the system prompt",
+    "store": "each answer is kept, to be compared",
+    **dict.fromkeys(
+        ("conversation", "conversation_id"), "each answer is a branch of the conversation that was recorded"
+    ),
+    **dict.fromkeys(("background", "stream"), "nobody holds the line for an answer"),
+}
+"""What no override changes, and why."""
+
+
 class History(StrEnum):
     RECORDED = "recorded"
     """Each turn is asked with the prompt it had, whatever is answered now."""
@@ -74,10 +86,8 @@ class ReplayRequest(_Strict):
         named = self.overrides.get("model")
         if named is not None and self.target_model not in (None, named):
             raise ValueError("target_model: overrides.model says another one")
-        if "service_tier" in self.overrides:
-            raise ValueError("overrides: a replay is asked at the tier flex, when nobody else waits")
-        if "messages" in self.overrides:
-            raise ValueError("overrides: messages are what is replayed; system takes the place of the system prompt")
+        for name in (name for name in self.overrides if name in _FIXED):
+            raise ValueError(f"overrides: {name}: {_FIXED[name]}")
         system = self.overrides.get("system")
         if not (system is None or isinstance(system, str)):
             raise ValueError("overrides: system is a text, or null, which takes the system prompt away")
@@ -108,12 +118,11 @@ def replay_view(
 
     `output` is a summary's; None while there is none.
     """
-    spec = batch.spec
-    planned = len(spec["turns"]) * spec["repeats"]
+    spec, planned = batch.spec, planned_of(batch)
     return {
         "id": batch.id,
         "object": "replay",
-        "status": _status(batch),
+        "status": status_of(batch),
         "created_at": batch.created_ms // 1000,
         "ended_at": None if batch.ended_ms is None else batch.ended_ms // 1000,
         **{name: spec[name] for name in _TOLD},
@@ -143,7 +152,12 @@ def _single(turns: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
     return {name: turns[0][name] if turns else None for name in _SINGLE}
 
 
-def _status(batch: Batch) -> str:
+def planned_of(batch: Batch) -> int:
+    """Rows that there will be: of a live conversation they come one by one."""
+    return len(batch.spec["turns"]) * int(batch.spec["repeats"])
+
+
+def status_of(batch: Batch) -> str:
     if batch.state is BatchState.COMPLETED and not batch.completed:
         return "failed"
     return _STATUS[batch.state]

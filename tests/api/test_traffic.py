@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -12,6 +13,7 @@ from infra.ports import free_port
 from models.lifecycle import JobState
 from models.traffic import Recorded
 from tests.fakes.engine import FakeEngine
+from tests.fakes.receiver import Receiver, Reply
 
 NOW = 1_800_000_000_000
 
@@ -44,9 +46,15 @@ async def test_requests_are_sent_as_they_were_and_counted():
     assert first["messages"] == [{"role": "user", "content": "!tokens=3"}]
 
 
-def test_what_the_request_wanted_streamed_or_not_it_is_a_stream_now():
+def test_what_the_request_wanted_it_is_a_stream_now_that_is_not_stored():
     body = body_of(recorded("a", stream=False, stream_options={"include_usage": True}, temperature=0), "other")
-    assert body == {"model": "other", "messages": recorded("a").messages, "temperature": 0, "stream": True}
+    assert body == {
+        "model": "other",
+        "messages": recorded("a").messages,
+        "temperature": 0,
+        "stream": True,
+        "store": False,
+    }
 
 
 async def test_they_are_as_far_apart_as_they_came_or_closer():
@@ -77,6 +85,34 @@ async def test_failures_are_counted_by_what_they_were():
     assert {"HTTP 503", "503"} <= set(report.failures)
 
 
+ODD = {
+    b'{"error": "overloaded"}': "error event",
+    b'{"error": null}': "error event",
+    b'{"error": {"code": 7}}': "7",
+    b"null": "odd event",
+    b"[1]": "odd event",
+    b'{"choices": [null]}': "odd event",
+    b'{"choices": 1}': "odd event",
+    b'{"choices": [{"delta": "a"}]}': "odd event",
+    b"{": "JSONDecodeError",
+}
+
+
+async def test_what_is_no_chunk_is_that_requests_failure():
+    async with Receiver() as stranger:
+        stranger.script(*(Reply(200, b"data: " + event + b"\n\n") for event in ODD))
+        requests = [recorded("a", number) for number in range(len(ODD))]
+        report = await send_again(each(requests), Target(stranger.url.removesuffix("/hook"), "sk", at_once=1))
+    assert (report.sent, report.failures) == (len(ODD), Counter(ODD.values()))
+
+
+@pytest.mark.parametrize(("key", "told"), [("sk-key", "Bearer sk-key"), ("", None)])
+async def test_a_target_is_told_a_key_where_there_is_one(key, told):
+    async with Receiver() as stranger:
+        await send_again(each([recorded("a")]), Target(stranger.url, key))
+        assert (await stranger.next()).headers.get("authorization") == told
+
+
 async def test_a_target_that_is_not_there_fails_each():
     target = Target(f"http://127.0.0.1:{free_port('127.0.0.1')}/v1", "sk")
     report = await send_again(each([recorded("a"), recorded("b")]), target)
@@ -89,7 +125,7 @@ async def test_who_interrupts_it_is_told_what_was_measured():
         target = Target(engine.url, "sk")
         requests = [recorded("!tokens=1"), recorded("!hang", 1)]
         sending = asyncio.create_task(send_again(each(requests), target, lambda _: done.set()))
-        await asyncio.gather(done.wait(), engine.until(lambda: engine.running == 1, 10))
+        await asyncio.gather(done.wait(), engine.until(lambda: (len(engine.requests), engine.running) == (2, 1), 10))
         sending.cancel()
         report = await sending
     assert (report.sent, len(report.latency_ms), dict(report.failures)) == (2, 1, {"interrupted": 1})

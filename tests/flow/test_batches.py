@@ -383,6 +383,36 @@ def test_the_command_line_joins_what_it_left_and_says_what_failed(embedded, tmp_
     assert failed["custom_id"] == "bad"
 
 
+def test_the_command_line_runs_a_file_again_where_its_answers_are_gone_or_it_is_told_to(embedded, tmp_path):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    failed = Path(f"{output}.errors")
+    source.write_bytes(jsonl([row("good"), row("bad", colour="blue")]))
+    command = ("batch", "run", str(source), "-o", str(output))
+
+    def run(*options: str) -> tuple[str, dict[str, Any]]:
+        done = embedded._run(*command, *options)
+        name = done.stdout.splitlines()[0]
+        assert (done.returncode, sorted(tmp_path.iterdir())) == (2, [source, output, failed]), done.stderr
+        return name, get(embedded, {"id": name})
+
+    first, view = run()
+    embedded.http.delete(f"/v1/files/{view['output_file_id']}").raise_for_status()
+    output.unlink()
+    second, _ = run()
+    third, _ = run("--again")
+    assert len({first, second, third}) == 3
+    assert run()[0] == third
+    source.write_bytes(jsonl([row("good", user="alone")]))
+    embedded.command(*command)
+    assert sorted(tmp_path.iterdir()) == [source, output], "no errors of another run"
+
+
+def test_the_command_line_takes_no_folder_for_a_file(embedded, tmp_path):
+    for source, output in ((tmp_path, tmp_path / "out"), (Path(__file__), tmp_path)):
+        done = embedded._run("batch", "run", str(source), "-o", str(output))
+        assert (done.returncode, done.stderr[:6]) == (2, "Usage:")
+
+
 def test_what_is_another_accounts_is_not_there(tram):
     batch = ended(tram, begin(tram, [row("a")]))
     key = tram.command("keys", "create", "--account", "batches of somebody else")

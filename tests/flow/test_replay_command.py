@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.flow.engine import tokens
+from tests.flow.hooks import Hooks
 from tests.flow.stack import Stack, said, tram
 
 
@@ -81,11 +82,25 @@ def test_recorded_traffic_is_sent_again_once_and_not_again_and_again(embedded: S
     report = json.loads(told)
     assert (status, report["sent"], report["answered"], report["failed"]) == (0, 3, 3, 0)
     assert {request["seed"] for request in embedded.engine.requests()[-3:]} == {1, 2, 3}, "at 100x they meet on the way"
+    with embedded.client(key) as http:
+        stored = http.get("/v1/chat/completions").json()["data"]
+    assert len(stored) == 3, "what was sent again is kept nowhere"
     assert report["ttft_ms"]["recorded"]["p50"] >= 0 < report["latency_ms"]["replayed"]["p99"]
     status, told = run(embedded, *load, "--limit", "2")
     assert (status, "sent 2 in" in told) == (0, True), "what a load test has sent is no traffic"
     status, told = run(embedded, *load, "--target", embedded.engine.url, "--model", "tiny")
     assert "3 answered, 0 failed" in told, "any server that speaks OpenAI's chat completions"
+
+
+def test_a_strangers_server_is_told_only_a_key_that_was_typed(embedded: Stack, hooks: Hooks):
+    account = uuid4().hex
+    key = embedded.command("keys", "create", "--account", account)
+    with embedded.client(key) as http:
+        http.post("/v1/chat/completions", json={"messages": said("!tokens=1")}).raise_for_status()
+    load = ("--since", "10m", "--account", account, "--target", hooks.url)
+    run(embedded, *load)
+    run(embedded, *load, "--key", "sk-theirs")
+    assert [sent.headers.get("authorization") for sent in hooks.sent(2)] == [None, "Bearer sk-theirs"]
 
 
 def test_nothing_to_send_is_told_by_the_exit_status(embedded: Stack):

@@ -87,6 +87,18 @@ def test_what_no_request_may_say_is_refused_before_anything_is_asked(tram: Stack
     assert (other.status_code, other.json()["error"]["code"]) == (404, "model_not_found")
 
 
+def test_a_turn_of_a_model_that_is_gone_fails_alone(tram: Stack):
+    """The oldest of the plan, by which the others are not judged."""
+    line = {"messages": [*opening(), {"role": "assistant", "content": "hi"}]}
+    tram.http.post("/v1/conversations/import", params={"model": "gpt-9"}, json=line).raise_for_status()
+    ask(tram, opening())
+    view = tram.replayed(filter={"limit": 2})
+    assert view["verdicts"] == {"identical": 1, "not_comparable": 1}
+    assert "'gpt-9' does not exist" in view["turns"][0]["reasons"][0]["message"]
+    gone = tram.http.post("/v1/replays", json={"filter": {"model": "gpt-9"}})
+    assert (gone.status_code, gone.json()["error"]["code"]) == (404, "model_not_found")
+
+
 def test_what_has_no_answer_cannot_be_compared(tram: Stack):
     job_id = tram.submit("!status=400")
     tram.ended(job_id)

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import time
+from base64 import b64encode
 from pathlib import Path
 from uuid import uuid4
 
@@ -173,6 +175,15 @@ def test_deleted_means_gone(tram: Stack, column: str, request: pytest.FixtureReq
     assert tram.http.delete(f"{LIST}/{name}").status_code == 404
 
 
+def test_a_completion_that_was_deleted_alone_is_gone_too(tram: Stack, column: str, request: pytest.FixtureRequest):
+    secret = f"secret{uuid4().hex}"
+    job, _ = ask(tram, [{"role": "system", "content": secret}, *said("!tokens=3")])
+    until(lambda: found(tram, text=secret) != [], 30)
+    assert secret in database(tram, column, request)
+    tram.http.delete(f"/v1/chat/completions/{job.replace('job_', 'chatcmpl-')}").raise_for_status()
+    until(lambda: secret not in database(tram, column, request), 30)
+
+
 def database(tram: Stack, column: str, request: pytest.FixtureRequest) -> str:
     """Of SQLite all bytes of its files; of Postgres, whose files keep a row's bytes until they are used again, what can be read."""
     if column == "embedded":
@@ -195,10 +206,12 @@ def objects(tram: Stack, column: str, request: pytest.FixtureRequest) -> list[st
     return [str(path) for path in Path(folder).rglob("*") if path.is_file()]
 
 
-def test_a_conversation_that_a_running_job_names_is_not_deleted(tram: Stack):
-    job, _ = ask(tram, opening())
+@pytest.mark.parametrize("named", [True, False])
+def test_a_conversation_that_a_running_job_goes_on_with_is_not_deleted(tram: Stack, named: bool):
+    job, messages = ask(tram, opening())
     name = home(tram, job)
-    held = tram.submit("!hang", conversation_id=name)
+    how = {"messages": said("!hang"), "conversation_id": name} if named else {"messages": [*messages, *said("!hang")]}
+    held = tram.http.post("/v1/jobs", json=how).raise_for_status().json()["id"]
     assert tram.http.delete(f"{LIST}/{name}").status_code == 409
     tram.http.delete(f"/v1/jobs/{held}").raise_for_status()
     tram.ended(held)
@@ -236,6 +249,25 @@ def test_out_deleted_and_in_again_is_the_same_to_the_byte(tram: Stack, talk: tup
     again = tram.replayed(source_conversation_id=name)
     assert again["status"] == "completed"
     assert again["verdicts"]["identical"] >= 1, "where two choices said the same, one came back"
+
+
+@pytest.mark.parametrize("form", ["openai", "parquet"])
+def test_a_record_with_pictures_may_be_larger_than_a_request(tram: Stack, form: str):
+    word = uuid4().hex
+    picture = "data:image/png;base64," + b64encode(b"\x89PNG\r\n\x1a\n" + os.urandom(5 << 20)).decode()
+    parts = [{"type": "text", "text": word}, {"type": "image_url", "image_url": {"url": picture}}]
+    record = {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": "A dot."}]}
+    assert brought(tram, json.dumps(record).encode())["turns"] == 1
+    until(lambda: len(found(tram, text=word)) == 1, 30)
+    (name,) = found(tram, text=word)
+    file = exported(tram, text=word, format=form)
+    tram.http.delete(f"{LIST}/{name}").raise_for_status()
+    assert brought(tram, file, format=form)["turns"] == 1
+
+
+def test_a_model_without_a_name_is_refused(tram: Stack):
+    record = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
+    assert tram.http.post(IMPORT, params={"model": ""}, content=record).status_code == 400
 
 
 def test_sharegpt_is_an_array_that_can_be_read_and_brought(tram: Stack, talk: tuple[str, str]):

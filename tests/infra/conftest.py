@@ -8,19 +8,24 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Self
+from typing import Any, BinaryIO, Self
 from uuid import uuid4
 
 import boto3
+import orjson
 import pytest
 import uvloop
 from moto.server import ThreadedMotoServer
 
 from infra.objects import DirectoryStore, S3Store
 from infra.outbound import Outbound, Unreachable
+from infra.parquet_rows import rows_in
 from infra.ports import free_port
 from tests.fakes.receiver import Receiver
 
@@ -219,3 +224,16 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     while piece := await reader.read(65536):
         writer.write(piece)
         await writer.drain()
+
+
+@contextmanager
+def stored(data: bytes) -> Iterator[BinaryIO]:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        yield file
+
+
+def read_parquet(data: bytes, most_bytes: int = 4 << 20) -> list[dict[str, Any]]:
+    with stored(data) as file:
+        return [orjson.loads(row) for _, row in rows_in(file, most_bytes)]

@@ -6,13 +6,14 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import event, func, insert, select, text
+from sqlalchemy import delete, event, func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from infra import database as module
 from infra.database import BATCH, Database, connect
 from models.errors import Conflict, Unavailable
 from models.tables.access import Account, ApiKey
+from models.tables.base import Base
 
 WITHIN_S = 20.0
 
@@ -321,3 +322,34 @@ def test_every_connection_of_a_file_is_set_up(tmp_path):
             for pragma, value in (("journal_mode", "wal"), ("foreign_keys", 1), ("busy_timeout", 10_000)):
                 assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value
     engine.dispose()
+
+
+def texts(folder):
+    return b"".join(file.read_bytes() for file in folder.glob("log.db*"))
+
+
+async def test_what_was_deleted_leaves_the_log_once_nobody_reads_it_and_nobody_waits_long(tmp_path):
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    engine = connect(url, begin="BEGIN", connections=1)
+    Base.metadata.create_all(engine)
+    opened = Database(url)
+    opened.open()
+    await opened.write(add("secretword"))
+    with engine.begin() as reader:
+        assert reader.scalars(select(Account.id)).all() == ["secretword"]
+        await opened.write(lambda session: session.execute(delete(Account)))
+        began_s = time.monotonic()
+        assert not await opened.scrub()
+        assert not await opened.scrub(patience_ms=0)
+        assert time.monotonic() - began_s < module.PATIENCE_S / 2
+        assert b"secretword" in texts(tmp_path)
+    assert await opened.scrub(patience_ms=0)
+    assert b"secretword" not in texts(tmp_path)
+    with opened._reader.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == module._BUSY_MS
+    opened.close()
+    engine.dispose()
+
+
+async def test_a_log_that_nobody_reads_is_emptied_and_postgres_has_none_of_ours(database):
+    assert await database.scrub()

@@ -90,6 +90,14 @@ def test_rows_are_made_in_their_places_and_bad_requests_have_their_reason():
     assert [row.error["param"] for row in (second, third, fourth)] == ["stream", "text", "n"]
 
 
+def test_a_row_too_deep_for_any_encoder_is_refused_by_itself():
+    deep = line("deep").replace(b'"hello"', b"[" * 300 + b"]" * 300)
+    assert codes(line("a"), deep, line("b")) == []
+    good, bad = Input(CHATS, MOST).rows([line("a"), deep], [0, 1])
+    assert good.error is None
+    assert (bad.body, bad.error["code"]) == (None, "invalid_json")
+
+
 def test_a_texts_row_becomes_a_chats():
     raw = json.dumps({"custom_id": "a", "method": "POST", "url": TEXTS, "body": {"prompt": "once"}}).encode()
     bad = json.dumps({"custom_id": "b", "method": "POST", "url": TEXTS, "body": {"messages": []}}).encode()

@@ -4,7 +4,7 @@ import pytest
 
 from models import batch_results, batch_turns, batches, files, jobs
 from models.batches import NewBatch, NewRow
-from models.errors import Unavailable
+from models.errors import Conflict
 from models.files import NewFile, Purpose
 from models.handover import Ending
 from models.lifecycle import JobState
@@ -89,7 +89,7 @@ def test_what_is_not_to_be_stored_stays_until_the_file_holds_it(session, account
 def test_a_file_that_was_given_up_is_not_told_as_stored(session, account, batch):
     files.begin(session, "file-a", account, NOW)
     files.give_up(session, "file-a", NOW)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Conflict):
         batch_results.store(session, batch, [NewFile("file-a", "a", Purpose.BATCH_OUTPUT, 1, None)], NOW)
 
 

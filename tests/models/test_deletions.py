@@ -8,10 +8,11 @@ from sqlalchemy.orm import Session
 
 from models import deletions, jobs, transcripts
 from models.accounts import create_account
-from models.handover import Ending
+from models.errors import Conflict
+from models.handover import Doomed, Ending
 from models.jobs import LEASE_MS, MAX_ATTEMPTS
 from models.lifecycle import FINAL, JobState
-from models.tables.jobs import Job
+from models.tables.jobs import Door, Job
 from models.tables.transcripts import Answer, Conversation, Message, Turn
 from tests.models.conftest import (
     LOST,
@@ -19,6 +20,7 @@ from tests.models.conftest import (
     asked,
     claimed,
     ended,
+    new_job,
     overlapping,
     row,
     running,
@@ -58,11 +60,12 @@ def test_nothing_of_a_turn_is_left_but_its_row(session, account):
     assert jobs.find(session, account, job) is None
 
 
-def test_nothing_names_the_object_that_held_the_result(session, account):
+def test_nothing_names_the_object_that_held_the_result_and_upkeep_is_told_of_it(session, account):
     job = running(session, account)
     jobs.finish(session, job, 1, Ending(JobState.COMPLETED, NOW, result_key="results/1"))
     delete(session, job)
     assert row(session, job).result_key is None
+    assert jobs.forget(session, NOW + 1) == [Doomed(job, 1)]
 
 
 @pytest.mark.parametrize("state", sorted(FINAL))
@@ -170,3 +173,74 @@ def test_a_turn_that_ends_while_the_one_before_it_is_deleted_is_whole(engine, de
         assert told(session, second) == HISTORY
         assert session.get(Turn, first) is None
         assert session.get(Conversation, session.get_one(Turn, second).conversation_id) is not None
+
+
+def conversation_of(session, job):
+    return session.get_one(Conversation, row(session, job).conversation_id)
+
+
+def delete_all(session, conversation):
+    deletions.check_closed(session, conversation)
+    while not deletions.delete_turns(session, conversation, deletions.doomed(session, conversation.id), NOW):
+        pass
+
+
+@pytest.mark.parametrize("place", [submitted, running])
+@pytest.mark.parametrize("how", ["by its prompt", "by id", "by name"])
+def test_a_conversation_is_not_deleted_while_a_job_would_bring_it_back(session, account, place, how):
+    first = asked(session, account, HISTORY[:1], "x", "b", conversation_name="mine")
+    home = conversation_of(session, first)
+    named = {"by id": {"conversation_id": home.id}, "by name": {"conversation_name": "mine"}}.get(how)
+    job = place(session, account, **named) if named else place(session, account, HISTORY)
+    doomed = deletions.doomed(session, home.id)
+    for verb in (
+        partial(deletions.check_closed, session, home),
+        partial(deletions.delete_turns, session, home, doomed, NOW),
+    ):
+        with pytest.raises(Conflict) as refused:
+            verb()
+        assert refused.value.own_code == "still_running"
+    assert counts(session) == (3, 1, 2, 1), "nothing is gone"
+    if place is submitted:
+        claimed(session, job)
+    jobs.finish(session, job, 1, Ending(JobState.COMPLETED, NOW))
+    delete_all(session, home)
+    assert counts(session) == (0, 0, 0, 0)
+
+
+def test_what_goes_on_elsewhere_or_records_nothing_does_not_hold_a_conversation(session, account):
+    other = create_account(session, "bob", NOW)
+    first = asked(session, account, HISTORY[:1], "b")
+    asked(session, other, HISTORY[:1], "b")
+    running(session, other, HISTORY)
+    running(session, account, [said("elsewhere"), *HISTORY])
+    running(session, account, HISTORY, door=Door.EVAL)
+    delete_all(session, conversation_of(session, first))
+    assert session.get(Turn, first) is None
+
+
+def test_a_turn_that_joins_while_its_conversation_is_deleted_goes_with_it(session, account):
+    first = asked(session, account, HISTORY[:1], "b")
+    home = conversation_of(session, first)
+    doomed = deletions.doomed(session, home.id)
+    second = asked(session, account, HISTORY, "d")
+    assert not deletions.delete_turns(session, home, doomed, NOW), "another turn is left"
+    assert [turn.job_id for turn in deletions.doomed(session, home.id)] == [second]
+    delete_all(session, home)
+    assert counts(session) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("database_kind", ["postgres"], indirect=True)  # SQLite lets one write at a time
+def test_a_job_that_comes_while_its_conversation_is_deleted_is_seen(engine):
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        account = create_account(session, "ada", NOW)
+        home = conversation_of(session, asked(session, account, HISTORY[:1], "b"))
+        new = new_job(session, account, HISTORY)
+        doomed = deletions.doomed(session, home.id)
+
+    def delete_turns(session):
+        with pytest.raises(Conflict):
+            deletions.delete_turns(session, home, doomed, NOW)
+        return "refused"
+
+    assert overlapping(engine, partial(jobs.submit, jobs=[new]), delete_turns) == (None, "refused")

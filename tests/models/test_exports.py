@@ -117,6 +117,26 @@ def test_what_is_exported_deleted_and_imported_is_exported_as_the_same(session, 
     assert orjson.dumps(exported(session, account, replays=True)) == orjson.dumps(before), "and a third time"
 
 
+NAMED = {"type": "function", "function": {"name": "weather"}}
+
+
+@pytest.mark.parametrize("choice", ["required", NAMED])
+def test_a_turn_that_had_to_call_comes_back_with_the_tools_that_its_record_says_once(session, account, choice):
+    told = ASKED | {"tools": TOOLS, "tool_choice": choice}
+    asked(session, account, [said("Weather?")], "Hot.", **at(NOW), parameters=told)
+    (before,) = exported(session, account)
+    delete(session, account)
+    assert brought(session, account, [before]).turns == 1
+    assert session.scalars(select(Job.parameters).where(Job.door == Door.IMPORT)).one() == told
+
+
+def test_a_call_of_a_tool_that_its_record_has_not_is_refused(session, account):
+    asked(session, account, [said("Weather?")], "Hot.", parameters={"tools": TOOLS, "tool_choice": NAMED})
+    (record,) = exported(session, account)
+    with pytest.raises(InvalidRequest, match="no tool has this name"):
+        parsed(record | {"tools": [{"type": "function", "function": {"name": "other"}}]})
+
+
 def test_choices_of_one_answer_are_of_one_turn_again(session, account):
     talk(session, account)
     before = exported(session, account)
@@ -170,7 +190,7 @@ def asked_again(session, account, name):
     """What a replay of the conversation would ask."""
     turns = replays.plan(session, account, job_id=None, conversation_id=name, wanted=None)
     same = {"overrides": {}, "target_model": None}
-    return [replays.first_request(session, same | {"turns": [turn.job_id]}) for turn in turns]
+    return [replays.request_of(session, same, turn.job_id) for turn in turns]
 
 
 def test_a_conversation_goes_on_from_what_was_imported(session, account):
@@ -178,6 +198,23 @@ def test_a_conversation_goes_on_from_what_was_imported(session, account):
     (turn,) = session.scalars(select(Turn)).all()
     following = asked(session, account, [said("hello"), reply("hi"), said("more")], "ok")
     assert session.get_one(Turn, following).parent_job_id == turn.job_id
+
+
+@pytest.mark.parametrize(
+    ("name", "card"),
+    [
+        ("mistralai/Mistral-Small-24B-Instruct", "mistral-small-24b-instruct-2501-awq"),
+        ("@cf/mistralai/mistral-small-3.1-24b-instruct", "mistral-small-3.1-24b-instruct-2503"),
+        ("x" * 150, "x" * 100),
+    ],
+)
+def test_a_model_is_kept_as_it_was_written_and_found_by_the_card_it_means(session, account, name, card):
+    asked(session, account, [said("hello")], "hi", model=name, card=card)
+    records = exported(session, account)
+    delete(session, account)
+    brought(session, account, records)
+    (job,) = session.scalars(select(Job).where(Job.door == Door.IMPORT)).all()
+    assert (job.model, job.card) == (name, card)
 
 
 def test_a_strangers_line_is_a_conversation_of_turns(session, account):

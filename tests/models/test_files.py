@@ -1,7 +1,12 @@
 """A file is seen when all of it is there, until it is deleted or expires; whatever else, its row comes due."""
 
+from functools import partial
+
+import pytest
+
 from models import files
 from models.accounts import create_account
+from models.errors import Conflict
 from models.files import NewFile, Purpose
 from models.listings import Window, page
 from models.tables.files import File, FileState
@@ -72,6 +77,21 @@ def test_one_that_broke_off_is_swept_at_once_and_a_stored_one_is_not_given_up(se
         files.give_up(session, file_id, NOW)
     assert [name for name, _ in files.take_due(session, NOW)] == [broken]
     assert state(session, whole) is FileState.STORED
+
+
+def test_one_that_is_made_here_is_begun_again_until_it_is_stored_and_not_while_it_is_taken_away(session, account):
+    file_id = files.new_id(NOW)
+    again = partial(files.begin_again, session, file_id, account)
+    assert again(NOW)
+    assert again(NOW + files.UPLOAD_MS - 1)
+    assert files.take_due(session, NOW + files.UPLOAD_MS) == [], "it has as long again"
+    assert files.take_due(session, NOW + 2 * files.UPLOAD_MS) != []
+    with pytest.raises(Conflict):
+        again(NOW + 2 * files.UPLOAD_MS)
+    files.forget(session, [file_id])
+    assert again(NOW + 2 * files.UPLOAD_MS)
+    assert files.store(session, NewFile(file_id, "a", Purpose.BATCH_OUTPUT, 1, None))
+    assert not again(NOW + 2 * files.UPLOAD_MS)
 
 
 def test_only_what_was_taken_is_forgotten(session, account):

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from models import jobs, outbox
 from models.accounts import create_account
-from models.handover import Claimed, Ending, Moved, Renewed
+from models.handover import Claimed, Doomed, Ending, Moved, Renewed
 from models.jobs import FORGET_MS, LEASE_MS, MAX_ATTEMPTS, PUBLISH_DOUBT_MS
 from models.lifecycle import FINAL, TRANSITIONS, JobState
 from models.outbox import DOUBT_MOST_MS
@@ -304,7 +304,7 @@ def test_a_sweep_takes_so_many_at_a_time(session, account):
     assert [len(jobs.expire_queued(session, NOW, LOST, limit=2)) for _ in range(3)] == [2, 1, 0]
     for _ in range(3):
         ended(session, account, store=False)
-    jobs.forget(session, NOW + FORGET_MS, limit=2)
+    jobs.forgotten(session, [job.job_id for job in jobs.forget(session, NOW + FORGET_MS, limit=2)])
     assert session.scalar(select(func.count()).where(Job.forget_due_ms.is_not(None))) == 1
 
 
@@ -387,15 +387,16 @@ def test_an_answer_for_later_can_be_fetched_for_an_hour_and_then_no_more(session
     assert row(session, job_id).result is not None
     jobs.forget(session, NOW + FORGET_MS)
     assert not holds_secret(session, job_id)
-    assert row(session, job_id).forget_due_ms is None
 
 
-def test_forgetting_tells_which_objects_are_nobodys_now(session, account):
+def test_what_is_forgotten_is_told_until_the_object_store_holds_nothing_of_it(session, account):
     job_id, other = running(session, account, store=False), ended(session, account)
     jobs.finish(session, job_id, 1, Ending(JobState.COMPLETED, NOW, result_key="results/1"))
-    assert jobs.forget(session, NOW + FORGET_MS) == ["results/1"]
+    for _ in range(2):
+        assert jobs.forget(session, NOW + FORGET_MS) == [Doomed(job_id, 1)]
+        assert row(session, job_id).result_key is None
+    jobs.forgotten(session, [job_id])
     assert jobs.forget(session, NOW + FORGET_MS) == []
-    assert row(session, job_id).result_key is None
     assert row(session, other).forget_due_ms is None
 
 

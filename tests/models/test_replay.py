@@ -50,6 +50,7 @@ def test_only_what_was_changed_counts_as_changed():
     told = changes({"temperature": 0, "seed": 8}, before, after, ("a", "a"))
     assert told == [{"parameter": "seed", "recorded": 7, "replayed": 8}]
     assert changes({}, before, after, ("a", "b")) == [{"parameter": "model", "recorded": "a", "replayed": "b"}]
+    assert changes({}, before, after, None) == [], "nobody asked for another model"
     assert changes({"system": "x"}, {}, {}, ("a", "a"), ("x", "x")) == []
     assert changes({"system": None}, {}, {}, ("a", "a"), ("x", None)) == [{"parameter": "system"}]
     assert changes({"stop": "y"}, {"stop": "x"}, {"stop": "y"}, ("a", "a")) == [{"parameter": "stop"}], "no texts"

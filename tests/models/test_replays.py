@@ -8,6 +8,7 @@ from models import batches, environments, jobs, replayed, replays
 from models.accounts import create_account
 from models.batches import NewBatch, Settled
 from models.environments import Known
+from models.errors import NotFound
 from models.handover import Ending
 from models.lifecycle import JobState
 from models.tables.batches import BatchKind, BatchRow, RowState
@@ -53,7 +54,7 @@ def rows(session, batch, *numbers):
     return [session.get(BatchRow, (batch.id, number)) for number in numbers]
 
 
-def answered(session, account, batch, number, *answers, state=JobState.COMPLETED, **ending):
+def answered(session, account, batch, number, *answers, state=JobState.COMPLETED, card="demo", **ending):
     """The row as a job that has ended."""
     (one,) = rows(session, batch, number)
     request = replays.requests(session, batch, [one])[number]
@@ -62,6 +63,7 @@ def answered(session, account, batch, number, *answers, state=JobState.COMPLETED
         account,
         request["messages"],
         door=Door.REPLAY,
+        card=card,
         batch_id=batch.id,
         source_job_id=one.source_job_id,
         conversation_id=one.conversation_id,
@@ -90,7 +92,7 @@ def test_one_turn_a_conversation_or_what_a_filter_finds(session, account, conver
 
 def test_filters(session, account):
     one = asked(session, account, [said("a")], "b", model="m", card="k", tag="t", meta={"x": "1"}, created_ms=NOW)
-    two = asked(session, account, [said("c")], "d", model="n", created_ms=NOW + 5000)
+    two = asked(session, account, [said("c")], "d", model="n", meta={'"': "1"}, created_ms=NOW + 5000)
     second = NOW // 1000
     for wanted, found in (
         ({"model": "m"}, [one]),
@@ -98,6 +100,7 @@ def test_filters(session, account):
         ({"tag": "t"}, [one]),
         ({"metadata": {"x": "1"}}, [one]),
         ({"metadata": {"x": "2"}}, []),
+        ({"metadata": {'"': "1"}}, [two]),
         ({"created_after": second + 5}, [two]),
         ({"created_before": second + 5}, [one]),
         ({"created_after": second, "created_before": second + 6, "model": "n"}, [two]),
@@ -146,7 +149,7 @@ def test_a_request_is_made_when_its_time_has_come(session, account, conversation
         0: {"temperature": 0.9, "model": "other", "messages": [system, *HISTORY[:1]]},
         1: {"temperature": 0.9, "model": "other", "messages": [system, *HISTORY]},
     }
-    assert replays.first_request(session, batch.spec) == made[0]
+    assert [replays.request_of(session, batch.spec, name) for name in conversation] == [made[0], made[1]]
     assert [each.body for each in rows(session, batch, 0, 1)] == [{}, {}], "no prompt is stored twice"
 
 
@@ -155,6 +158,8 @@ def test_a_turn_that_is_deleted_meanwhile_has_no_request(session, account, conve
     row(session, conversation[0]).deleted_ms = NOW
     session.flush()
     assert set(replays.requests(session, batch, rows(session, batch, 0, 1))) == {1}
+    with pytest.raises(NotFound):
+        replays.request_of(session, batch.spec, conversation[0])
     assert (
         replayed.considered(session, batch, [Settled(rows(session, batch, 0)[0], row(session, conversation[0]))]) == []
     )
@@ -191,6 +196,28 @@ def test_an_override_is_named_with_what_was_and_is(session, account):
     assert (found.verdict, found.comparable) == (Verdict.IDENTICAL, False)
 
 
+def test_a_model_that_nobody_asked_for_is_another_environment(session, account):
+    """A card that stands in for another, or a name that means another one by now."""
+    for known in (ONE, OTHER):
+        environments.note(session, known, NOW)
+    source = asked(session, account, [said("a")], "b", parameters={"temperature": 0})
+    row(session, source).environment = ONE.digest
+    session.flush()
+    for place, (target, verdict, why) in enumerate(
+        (
+            (None, Verdict.NOT_COMPARABLE, set()),
+            ("mistral-small", Verdict.NOT_COMPARABLE, set()),
+            ("demo", Verdict.NOT_COMPARABLE, set()),
+            ("other", Verdict.DIVERGED, {Why.OVERRIDDEN}),
+        )
+    ):
+        batch = begun(session, account, [source], name=f"rpl_{place}", target_model=target)
+        settled = answered(session, account, batch, 0, "c", card="other", environment=OTHER.digest)
+        found, _ = judged(session, batch, settled)
+        assert found.verdict is verdict, target
+        assert {reason.code for reason in found.reasons} - {Why.NOT_DETERMINISTIC} == {Why.ENVIRONMENT, *why}
+
+
 def test_an_answer_that_failed_is_not_comparable(session, account, conversation):
     batch = begun(session, account, conversation[:1])
     failed = answered(session, account, batch, 0, state=JobState.FAILED, error={"message": "too long"})
@@ -203,10 +230,11 @@ def test_a_live_conversation_goes_on_behind_its_own_answers(session, account, co
     batch = begun(session, account, conversation, history="live")
     assert batch.total == 1, "the second turn follows from the first one's answer"
     settled = answered(session, account, batch, 0, "B")
-    answer = judged(session, batch, settled)[1].replayed.answers[0]
-    (new,) = replays.following(session, batch, settled.row, answer, same=False)
+    answers = judged(session, batch, settled)[1].replayed.answers
+    (new,) = replays.following(session, batch, settled.row, answers, same=True)
     assert (new.number, new.source_job_id) == (1, conversation[1])
     assert new.body == {"messages": [said("a"), said("B", "assistant"), said("c")]}
+    assert new.detail == {"repeat": 0, "same_history": False}
     batches.add(session, batch.id, [new])
     request = replays.requests(session, batch, rows(session, batch, 1))[1]
     assert request["messages"] == new.body["messages"]
@@ -214,22 +242,40 @@ def test_a_live_conversation_goes_on_behind_its_own_answers(session, account, co
     found, considered = judged(session, batch, second)
     assert Why.HISTORY in {reason.code for reason in found.reasons}
     assert considered.replayed.messages_same is False
-    assert replays.following(session, batch, second.row, considered.replayed.answers[0], same=False) == []
+    assert replays.following(session, batch, second.row, considered.replayed.answers, same=False) == []
 
 
 def test_a_live_conversation_keeps_the_system_prompt_it_was_given(session, account, conversation):
     batch = begun(session, account, conversation, history="live", overrides={"system": "be brief"})
     settled = answered(session, account, batch, 0, "b")
-    (new,) = replays.following(session, batch, settled.row, said("b", "assistant"), same=True)
+    (new,) = replays.following(session, batch, settled.row, [said("b", "assistant")], same=True)
     assert new.body["messages"] == [said("be brief", "system"), *HISTORY]
     assert new.detail == {"repeat": 0, "same_history": True}
+
+
+@pytest.mark.parametrize(
+    ("answers", "said_now", "same"),
+    [(("x", "b1"), "b1", True), (("b0", "B1"), "B1", False), (("b0",), None, None)],
+)
+def test_a_live_conversation_goes_on_from_the_choice_that_it_went_on_from(session, account, answers, said_now, same):
+    first = asked(session, account, [said("a")], "b0", "b1", id=f"job_{1:026}")
+    second = asked(session, account, [said("a"), said("b1", "assistant"), said("c")], "d", id=f"job_{2:026}")
+    batch = begun(session, account, [first, second], history="live")
+    settled = answered(session, account, batch, 0, *answers)
+    found = judged(session, batch, settled)[1].replayed
+    (new,) = replays.following(session, batch, settled.row, found.answers, same=found.messages_same)
+    if said_now is None:
+        assert new.error["code"] == "conversation_ended", "no such choice was made"
+    else:
+        assert new.body == {"messages": [said("a"), said(said_now, "assistant"), said("c")]}
+        assert new.detail["same_history"] is same
 
 
 def test_what_follows_an_answer_that_is_missing_cannot_be_asked(session, account, conversation):
     third = asked(session, account, [*HISTORY, said("d", "assistant"), said("e")], "f", id=f"job_{9:026}")
     batch = begun(session, account, [*conversation, third], history="live")
     settled = answered(session, account, batch, 0, state=JobState.FAILED)
-    stopped = replays.following(session, batch, settled.row, None, same=False)
+    stopped = replays.following(session, batch, settled.row, [], same=False)
     assert [(each.number, each.body, each.error["code"]) for each in stopped] == [
         (1, None, "conversation_ended"),
         (2, None, "conversation_ended"),

@@ -273,6 +273,25 @@ async def test_one_that_has_expired_waits_for_what_runs_and_stays_expired(world)
     assert (batch.state, batch.completed, batch.expired_ms) == (BatchState.EXPIRED, 2, noted)
 
 
+async def test_a_batch_whose_rows_cannot_be_made_ends_with_its_time(world):
+    async def fails(feeder, batch):
+        await feeder.database.write(partial(batches.add, batch_id=batch.id, rows=[NewRow(0, BODY)]))
+        raise RuntimeError("as it would the next time")
+
+    feeder = world.feeder()
+    feeder.kinds[BatchKind.FILE].prepare = fails
+    await begin(world, hook=HOOK, expires_ms=now_ms() + 60_000)
+    await turn(feeder)
+    assert (await get(world)).state is BatchState.VALIDATING
+    await world.database.write(lambda session: setattr(session.get_one(Batch, "batch_1"), "expires_ms", now_ms()))
+    await turn(feeder)
+    batch = await get(world)
+    assert (batch.state, batch.total, [each["code"] for each in batch.errors]) == ("expired", 0, ["batch_expired"])
+    assert await rows(world) == []
+    deliveries = await world.database.read(lambda session: session.scalars(select(Delivery)).all())
+    assert [each.type for each in deliveries] == ["batch.expired"]
+
+
 async def test_a_limit_makes_rows_wait_and_fails_none(world):
     await parallel(world, 3)
     feeder = world.feeder()

@@ -11,11 +11,12 @@ from sqlalchemy import func, select
 
 from infra.clock import now_ms
 from infra.objects import DirectoryStore
-from models import batch_results, batch_turns, batches, files
+from models import batch_results, batch_turns, batches, conversations, files
 from models.batches import NewBatch
 from models.files import NewFile, Purpose, object_key
 from models.tables.batches import BatchKind, BatchRow, BatchState
 from models.tables.files import File, FileState
+from models.tables.jobs import Job
 from tests.workers import test_batch as feeding
 from tests.workers.test_batch import answer, get, rows, turn
 from workers import batch_file
@@ -102,6 +103,18 @@ async def test_a_file_comes_to_two(place, monkeypatch):
     assert len(await held(place, OUT)) == 16
 
 
+async def test_a_row_belongs_to_the_conversation_that_it_names(place):
+    made = await place.database.write(partial(conversations.create, account_id=place.account, columns={}, now_ms=1))
+    rest = line(2, conversation_id=made.id) + line(3, conversation_id="conv_" + "0" * 26)
+    await begin(place, line(1, conversation="my thread") + rest)
+    await turn(place.feeder())
+    told = select(Job.conversation_name, Job.conversation_id)
+    found = await place.database.read(lambda session: session.execute(told).all())
+    assert set(map(tuple, found)) == {("my thread", None), (None, made.id)}
+    refused = (await rows(place))[2].error
+    assert (refused["kind"], refused["param"]) == ("NotFound", "conversation_id")
+
+
 async def test_a_file_that_is_gone_is_told(place):
     file_id = await begin(place, line(1))
     gone = partial(files.delete, account_id=place.account, file_id=file_id, now_ms=now_ms())
@@ -177,6 +190,47 @@ async def test_who_dies_between_the_files_and_the_end_leaves_them_as_they_are(pl
     assert await held(place, OUT) == before
     count = select(func.count()).select_from(File).where(File.purpose == Purpose.BATCH_OUTPUT)
     assert await place.database.read(lambda session: session.scalar(count)) == 1
+
+
+async def test_what_was_written_of_a_file_before_a_long_absence_is_taken_away_first(place):
+    """Whoever had begun it is back after its time: it is swept and written at once."""
+    await begin(place, line(1) + line(2))
+    feeder = place.feeder()
+    await turn(feeder)
+    await answer(place)
+    long_ago = now_ms() - files.UPLOAD_MS - 1
+    begun = partial(files.begin_again, file_id=OUT, account_id=place.account, now_ms=long_ago)
+    await place.database.write(begun)
+    ((name, key),) = await place.database.write(partial(files.take_due, now_ms=now_ms()))
+    await turn(feeder)
+    assert (await get(place)).state is BatchState.FINALIZING
+    await place.store.delete(key)
+    await place.database.write(partial(files.forget, names=[name]))
+    await turn(feeder)
+    assert (await get(place)).state is BatchState.COMPLETED
+    assert len(await held(place, OUT)) == 2
+
+
+async def test_a_file_that_is_long_in_the_writing_is_not_given_up(place, monkeypatch):
+    monkeypatch.setattr(batch_results, "PAGE_ROWS", 1)
+    await begin(place, b"".join(line(number) for number in range(3)))
+    feeder = place.feeder()
+    await turn(feeder)
+    await answer(place)
+    clock = [now_ms()]
+    put = place.store.put_stream
+
+    async def slowly(pieces):
+        async for piece in pieces:
+            clock[0] += files.UPLOAD_MS * 2 // 3
+            await place.database.write(partial(files.take_due, now_ms=clock[0]))
+            yield piece
+
+    monkeypatch.setattr(batch_file, "now_ms", lambda: clock[0])
+    monkeypatch.setattr(place.store, "put_stream", lambda key, pieces: put(key, slowly(pieces)))
+    await turn(feeder)
+    assert (await get(place)).state is BatchState.COMPLETED
+    assert len(await held(place, OUT)) == 3
 
 
 async def test_cancelled_before_its_rows_were_there_it_has_none(place):

@@ -7,14 +7,16 @@ import orjson
 import pytest
 
 from infra.objects.directory import DirectoryStore
-from models import accounts, batches, jobs
+from models import accounts, batches, jobs, token_places
 from models.batches import NewBatch
 from models.handover import Ending
 from models.lifecycle import JobState
 from models.packing import pack
 from models.tables.batches import Batch, BatchKind, BatchRow, BatchState
 from models.tables.jobs import Door, Job
+from models.verdicts import judge
 from tests.models.conftest import NOW, claimed, new_job, said, spoken
+from tests.plugins.loops import called_here
 from workers.replay import Replays
 
 HISTORY = [said("a"), said("b", "assistant"), said("c")]
@@ -107,6 +109,16 @@ async def test_equal_answers_are_not_looked_up(world):
     batch = await begun(world)
     effect = await answered(world, batch, 1, "red car", result_key="results/gone")
     assert (effect.detail["token"], effect.detail["judgement"]["verdict"]) == (None, "identical")
+
+
+async def test_answers_are_compared_beside_the_loop(world):
+    """It is upkeep's, for all that it does; long answers take 15 ms each."""
+    batch = await begun(world)
+    with called_here() as called:
+        effect = await answered(world, batch, 1, "red bus", result=result("red", " bus"))
+    assert (effect.detail["token"]["token"], effect.detail["judgement"]["difference"]["position"]) == (1, 4)
+    assert Replays.consider.__code__ in called
+    assert not {judge.__code__, token_places.parting.__code__} & called
 
 
 async def test_a_live_turn_leads_to_the_next(world):

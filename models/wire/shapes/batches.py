@@ -96,7 +96,8 @@ class Progress(Shape):
 
     id: str
     object: Literal["batch", "replay", "eval.run"]
-    status: Status
+    status: Status | Literal["queued"]
+    """A replay's words are those that it has under its id."""
     created_at: Seconds
     request_counts: RowCounts
     metadata: Metadata

@@ -6,10 +6,12 @@ from pydantic import ValidationError
 
 from models.comparison import Mode
 from models.replay_summary import Summary
-from models.tables.batches import Batch, BatchRow, BatchState, RowState
+from models.tables.batches import Batch, BatchKind, BatchRow, BatchState, RowState
 from models.verdicts import Judgement, Reason, Verdict, Why
 from models.wire.problems import explain
+from models.wire.progress import progress_view
 from models.wire.replays import TURNS_MOST, History, ReplayRequest, replay_view, turn_view
+from models.wire.shapes.batches import Progress
 from models.wire.shapes.replays import Replay, ReplayedTurn
 
 NOW = 1_800_000_000_000
@@ -128,6 +130,20 @@ def test_the_status_is_a_word_that_clients_know(state, completed, status):
     assert replay_view(replay(state, completed=completed), None)["status"] == status
 
 
+@pytest.mark.parametrize("state", BatchState)
+def test_what_is_told_on_the_way_is_what_stands_under_its_id(state):
+    batch = replay(state, kind=BatchKind.REPLAY, total=1, completed=0, spec={"turns": [JOB, AGAIN], "repeats": 2})
+    told, shown = progress_view(batch), replay_view(batch, None)
+    assert Progress.model_validate(told, extra="forbid").request_counts.total == 4
+    assert {name: shown[name] for name in told} == told
+
+
+@pytest.mark.parametrize("state", BatchState)
+def test_of_a_file_s_batch_the_state_itself_is_told(state):
+    told = progress_view(replay(state, kind=BatchKind.FILE, total=7, completed=0))
+    assert (told["object"], told["status"], told["request_counts"]["total"]) == ("batch", state, 7)
+
+
 SAME, NONE = detail(Verdict.IDENTICAL, similarity=1.0), detail(Verdict.NOT_COMPARABLE, comparable=False)
 
 
@@ -188,6 +204,7 @@ def test_words_are_taken_from_json():
 
 
 ONE = {"source_request_id": "job_1"}
+FIXED = ("messages", "service_tier", "store", "conversation", "conversation_id", "background", "stream")
 
 
 @pytest.mark.parametrize(
@@ -198,9 +215,8 @@ ONE = {"source_request_id": "job_1"}
         (ONE | {"filter": {}}, "source_request_id"),
         ({"source_request_id": 1}, "source_request_id"),
         (ONE | {"overrides": []}, "overrides"),
-        (ONE | {"overrides": {"messages": []}}, "overrides"),
         (ONE | {"overrides": {"system": 1}}, "overrides"),
-        (ONE | {"overrides": {"service_tier": "priority"}}, "overrides"),
+        *((ONE | {"overrides": {name: None}}, "overrides") for name in FIXED),
         (ONE | {"target_model": "a", "overrides": {"model": "b"}}, "target_model"),
         (ONE | {"repeat": 2}, "repeat"),
         (ONE | {"repeats": 0}, "repeats"),
