@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 PATIENCE_S = 10.0
 """A restart of Postgres takes a few seconds; a caller should not wait much longer for an answer."""
+ANSWER_S = 30.0
+"""A statement of ours takes milliseconds; longer than this, and Postgres hangs or is not there."""
 BATCH = 128
 READERS = 4
 _BUSY_MS = 10_000  # SQLite: other processes hold the write lock for milliseconds
@@ -53,8 +55,8 @@ _Ended = tuple[_Write, Any, Exception | None]
 
 class Database:
     def __init__(self, url: str) -> None:
-        self._writer = connect(url, begin="BEGIN IMMEDIATE", connections=2)
-        self._reader = connect(url, begin="BEGIN", connections=READERS)
+        self._writer = connect(url, begin="BEGIN IMMEDIATE", connections=2, answer_s=ANSWER_S)
+        self._reader = connect(url, begin="BEGIN", connections=READERS, answer_s=ANSWER_S)
         self._waiting: SimpleQueue[_Write | None] = SimpleQueue()
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
         self._thread = threading.Thread(target=self._write_for_ever, name="database-write", daemon=True)
@@ -186,14 +188,20 @@ def _resolve(told: list[_Ended]) -> None:
             write.future.set_exception(error)
 
 
-def connect(url: str, *, begin: str, connections: int) -> Engine:
+def connect(url: str, *, begin: str, connections: int, answer_s: float | None = None) -> Engine:
+    """`answer_s`: how long Postgres may take for a statement; None, as for migrations: as long as it likes."""
     pool: dict[str, Any] = {"pool_size": connections, "max_overflow": 0, "json_serializer": _json}
     if url.startswith("sqlite"):
         engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
-    return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, **pool)
+    from infra import postgres  # noqa: PLC0415 -- SQLite does without its driver
+
+    engine = create_engine(url, pool_pre_ping=True, connect_args=postgres.OPTIONS, **pool)
+    if answer_s is not None:
+        event.listen(engine, "do_connect", postgres.connecting(answer_s))
+    return engine
 
 
 def _json(value: Any) -> str:

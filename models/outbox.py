@@ -35,6 +35,11 @@ def waiting(session: Session) -> Counter[str]:
     return Counter({row.queue: row.jobs for row in session.execute(rows)})
 
 
+def queue_of(session: Session, job_id: str) -> str | None:
+    """Where a job's message goes; None when nobody waits for it any more."""
+    return session.scalar(select(Job.queue).where(Job.id == job_id, Job.state == JobState.QUEUED))
+
+
 def reassured(session: Session, ids: Sequence[str], now_ms: int) -> None:
     """The broker holds these messages (again): doubt them anew later, the old ones less often."""
     now = literal(now_ms, Milliseconds)  # else Postgres takes it for an INTEGER, and it is none

@@ -16,6 +16,7 @@ from infra.engine.client import EngineClient
 from infra.settings import Settings
 from infra.telemetry import set_up_logging
 from workers import vigil
+from workers.gate import Gate, stand_before
 from workers.generate import generate
 from workers.node import Node, leave, watched
 from workers.pool import prepare
@@ -24,6 +25,7 @@ from workers.task import register
 
 settings = Settings()
 app = celery_app(settings.redis)
+gate = Gate()
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
@@ -40,7 +42,7 @@ async def lifespan() -> AsyncIterator[Node]:
         serving: Serving = app.conf["tram_serving"]
         place = await asyncio.to_thread(place_of, serving, deterministic=settings.engine_deterministic)
         presence = Presence(held.redis, engine, settings.engine_url, serving, place)
-        node = Node(held.database, held.redis, held.stream, held.objects, engine, held.publisher, presence)
+        node = Node(held.database, held.redis, held.stream, held.objects, engine, held.publisher, presence, gate)
         await stack.enter_async_context(watched(node))
         if serving.joined:
             stack.callback(asyncio.create_task(vigil.keep(node, settings.engine_url, settings.engine_stuck_s)).cancel)
@@ -49,5 +51,6 @@ async def lifespan() -> AsyncIterator[Node]:
 
 
 take_options(app)
+stand_before(app, gate)
 prepare(app, lifespan, drain_s=settings.drain_s, drain=leave)
 register(app, TaskName.GENERATE, generate)

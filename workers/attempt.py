@@ -8,6 +8,7 @@ is given the tokens to go on from; else followers are told that what they have i
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from workers.node import Node, Stop
 from workers.relay import Relay
 
 _BUSY_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0)  # the engine's own queue is full; the last is repeated
+REFUSED_S = 300.0
+"""How long an engine that refuses is asked again: longer than one behind a gateway takes to start.  Then it is another attempt's turn."""
 _LAST_WORDS_S = 0.5  # an aborted request still tells its usage, within milliseconds where it does
 
 
@@ -74,6 +77,8 @@ class Attempt:
 
     async def run(self) -> Outcome:
         """Until the answer is complete, the engine fails, the deadline passes or somebody says stop."""
+        if self._stop.done():  # before it had begun
+            return _STOPPED[self._stop.result()]
         asking = asyncio.create_task(self._ask())
         try:
             either: set[asyncio.Future[Any]] = {asking, self._stop}
@@ -120,8 +125,9 @@ class Attempt:
         return Outcome(JobState.COMPLETED)
 
     async def _chunks(self) -> AsyncGenerator[dict[str, Any], None]:
-        """The engine's chunks; a full engine is asked again until it has room."""
+        """The engine's chunks; one that refuses is asked again for `REFUSED_S`, unless it has said something."""
         salt = await self.node.cache_salt(self.job.account_id)
+        give_up = time.monotonic() + REFUSED_S
         for refusals in count():
             stream = self.node.engine.stream(self._parameters, self.job.messages, rid=self._rid, cache_salt=salt)
             try:
@@ -129,6 +135,8 @@ class Attempt:
                     async for chunk in chunks:
                         yield chunk
             except EngineBusy:
+                if self.first_token_ms is not None or time.monotonic() >= give_up:
+                    raise
                 await asyncio.sleep(_BUSY_PAUSES_S[min(refusals, len(_BUSY_PAUSES_S) - 1)])
             else:
                 return

@@ -16,7 +16,7 @@ from infra.clock import now_ms
 from infra.rate_limiter import let_go
 from infra.results import key_of
 from infra.token_stream import Fenced
-from models import environments, jobs
+from models import environments, jobs, outbox
 from models.errors import EngineLost, TramError, Unavailable
 from models.handover import Claimed, Ending, Moved
 from models.lifecycle import JobState
@@ -39,13 +39,15 @@ _AGAIN_S = 1.0
 
 
 async def generate(node: Node, job_id: str) -> None:
-    await node.engine_ready()
+    if not node.gate.is_open:
+        await _send_back(node, job_id)
+        return
     verb = partial(jobs.claim, job_id=job_id, worker=node.name, now_ms=now_ms())
     claimed = await node.database.write(verb)
     if claimed is None:
         return
     attempt = Attempt(node, claimed)
-    node.running[job_id] = (claimed.attempt, attempt.stop)
+    node.hold(job_id, claimed.attempt, attempt.stop)
     try:
         await _conclude(node, attempt, await _run(attempt))
     except asyncio.CancelledError:  # the worker is stopping and this job has used up its time
@@ -54,6 +56,13 @@ async def generate(node: Node, job_id: str) -> None:
     finally:
         if _still_ours(node, claimed):
             del node.running[job_id]
+
+
+async def _send_back(node: Node, job_id: str) -> None:
+    """A message that was on its way when the engine went: another worker may have one that runs."""
+    queue = await node.database.read(partial(outbox.queue_of, job_id=job_id))
+    if queue is not None:
+        node.publisher.publish_soon(TaskName.GENERATE, queue, job_id)
 
 
 async def _run(attempt: Attempt) -> Outcome:

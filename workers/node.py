@@ -1,12 +1,14 @@
 """What does a worker process hold, and who watches over the jobs in its hands?
 
-One node a process: the connections every attempt uses, the attempts that run now, and three watchers.  `renewing` extends the
+One node a process: the connections every attempt uses, the attempts that run now, and four watchers.  `renewing` extends the
 leases of all of them in one statement and learns of wishes to cancel; `listening` hears those wishes at once; `showing` tells the
-fleet that this worker is there.  Losing the second costs seconds, losing the first costs the lease, and then another worker takes over.
+fleet that this worker is there; `opening` lets jobs in once the engine takes them.  Losing the second costs seconds, losing the first
+costs the lease, and then another worker takes over.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,6 +30,7 @@ from models import jobs
 from models.errors import Unavailable
 from models.prefix import cache_salt
 from models.tables.access import Account
+from workers.gate import Gate
 from workers.presence import Presence
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,8 @@ RENEW_S = 3.0
 """A quarter of the lease: three renewals may fail before it is lost."""
 _ENGINE_POLL_S = 0.25
 _RECONNECT_S = 0.5
+HEARD_S = 5.0
+"""How long a wish to cancel is remembered: from a claim's commit to its attempt's beginning pass milliseconds, in a crowd more."""
 
 
 class Stop(StrEnum):
@@ -58,15 +63,18 @@ class Node:
     engine: EngineClient
     publisher: Publisher
     presence: Presence
+    gate: Gate
+    """Shut while the engine is away: a job is taken only when it can be asked."""
     running: dict[str, tuple[int, Callable[[Stop], None]]] = field(default_factory=dict)
     """Job id to its attempt number and the way to stop it."""
     totals: Totals = field(default_factory=Totals)
     noted: set[str] = field(default_factory=set)
     """Environments whose facts the database has."""
+    _heard: dict[str, float] = field(default_factory=dict)
+    """Jobs that somebody has lately wished to stop, and when, oldest first."""
     _salts: dict[str, str] = field(default_factory=dict)
-    _engine_up: bool = False
     _engine_stuck: bool = False
-    _engine_poll: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _engine_missed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def name(self) -> str:
@@ -76,31 +84,50 @@ class Node:
         """A job has ended, and this is what it used."""
         self.totals = self.totals.plus(usage)
 
-    async def engine_ready(self) -> None:
-        """Returns once the engine takes requests; a job is claimed only then."""
-        if self._engine_up:
-            return
-        async with self._engine_poll:
-            while not self._engine_up:
-                ready = not self._engine_stuck and await self.engine.is_ready()
-                if ready:
-                    await self.presence.learn()
-                self._engine_up = ready and not self._engine_stuck
-                if not self._engine_up:
-                    await asyncio.sleep(_ENGINE_POLL_S)
+    def hold(self, job_id: str, attempt: int, stop: Callable[[Stop], None]) -> None:
+        """An attempt runs; the wish to stop it may have come while it was claimed."""
+        self.running[job_id] = (attempt, stop)
+        if time.monotonic() - self._heard.get(job_id, -HEARD_S) < HEARD_S:
+            stop(Stop.CANCELLED)
+
+    def hear(self, job_id: str) -> None:
+        """A wish to stop a job, here or elsewhere."""
+        now = time.monotonic()
+        while self._heard and now - self._heard[oldest := next(iter(self._heard))] >= HEARD_S:
+            del self._heard[oldest]
+        self._heard[job_id] = now
+        _stop(self, job_id, Stop.CANCELLED)
 
     def engine_lost(self) -> None:
-        self._engine_up = False
+        """Nothing is taken until the engine is found to be ready."""
+        self.gate.shut()
+        self._engine_missed.set()
 
     def engine_stuck(self) -> None:
-        """Until `engine_well`: what runs is handed back, and nothing is claimed."""
-        self._engine_up, self._engine_stuck = False, True
-        self.presence.stuck = True
+        """Until `engine_well`: what runs is handed back, and nothing is taken."""
+        self._engine_stuck = self.presence.stuck = True
+        self.engine_lost()
         for _, stop in tuple(self.running.values()):
             stop(Stop.STUCK)
 
     def engine_well(self) -> None:
         self._engine_stuck = self.presence.stuck = False
+
+    async def await_engine(self) -> None:
+        """Once the engine was missed: lets jobs in if it is ready, else misses it again a moment later."""
+        await self._engine_missed.wait()
+        self._engine_missed.clear()
+        if await self._is_engine_ready() and not self._engine_missed.is_set():
+            self.gate.open()
+            return
+        await asyncio.sleep(_ENGINE_POLL_S)
+        self._engine_missed.set()
+
+    async def _is_engine_ready(self) -> bool:
+        if self._engine_stuck or not await self.engine.is_ready():
+            return False
+        await self.presence.learn()
+        return True
 
     async def cache_salt(self, account_id: str) -> str:
         salt = self._salts.get(account_id)
@@ -120,7 +147,7 @@ class Node:
 @asynccontextmanager
 async def watched(node: Node) -> AsyncIterator[Node]:
     """Runs the node's watchers as long as the block lasts."""
-    watchers = [asyncio.create_task(watch(node)) for watch in (_renewing, _listening, _showing)]
+    watchers = [asyncio.create_task(watch(node)) for watch in (_renewing, _listening, _showing, _opening)]
     try:
         yield node
     finally:
@@ -148,6 +175,17 @@ async def _showing(node: Node) -> None:
         await asyncio.sleep(RENEW_S)
 
 
+async def _opening(node: Node) -> None:
+    node.engine_lost()  # it was not found yet
+    while True:
+        try:
+            await node.await_engine()
+        except Exception:
+            log.exception("could not learn of the engine; it is asked again")
+            await asyncio.sleep(_ENGINE_POLL_S)
+            node.engine_lost()
+
+
 async def _renew(node: Node, held: dict[str, int]) -> None:
     try:
         verb = partial(jobs.renew, worker=node.name, ids=list(held), now_ms=now_ms())
@@ -169,7 +207,7 @@ async def _listening(node: Node) -> None:
             async with node.redis.pubsub(ignore_subscribe_messages=True) as channel:
                 await channel.subscribe(CANCEL_CHANNEL)
                 async for message in channel.listen():
-                    _stop(node, message["data"].decode(), Stop.CANCELLED)
+                    node.hear(message["data"].decode())
         except FAULTS:
             await asyncio.sleep(_RECONNECT_S)
 

@@ -66,7 +66,7 @@ async def retrieve_completion(
     if not stream:
         return json_response(completion_view(job, await _completion(state, job)))
     told = request.headers.get("last-event-id")
-    after = EventId.parse(told) if told else EventId(1, starting_after) if starting_after else START
+    after = EventId.parse(told) if told else EventId(0, starting_after) if starting_after else START
     line = (
         entries(state, job.id, after)
         if job.state not in FINAL

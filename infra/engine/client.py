@@ -18,6 +18,7 @@ import orjson
 
 from infra.engine import raw
 from infra.engine.tool_calls import shaped
+from infra.keepalive import kept_alive
 from infra.outbound import IDLE_S
 from models.errors import ContextLengthExceeded, EngineBusy, EngineError, EngineLost, InvalidRequest, TramError
 
@@ -27,6 +28,8 @@ _ASK_S = 10.0  # a quick answer by a busy engine
 _SHAPING = ("tools", "tool_choice", "continue_final_message")  # what of a request shapes its prompt beside the messages
 _LONGEST_LINE_BYTES = 16 << 20  # a chunk of logprobs is large; more than this is not a chunk
 _HTTP_OK, _HTTP_BAD_REQUEST, _HTTP_SERVER = 200, 400, 500
+_GATEWAY = frozenset({502, 504})  # before an engine that is away, or slow
+_LATER = _GATEWAY | {429, 503}  # and one whose quota is used up, or whose queue is full
 _JSON = {"Content-Type": "application/json"}
 _PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: ")  # where in the grammar compiler's sources it was said
 _MESSAGE_CHARACTERS = 500  # some of its messages hold the whole grammar
@@ -64,7 +67,7 @@ class EngineClient:
 
     async def open(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S, socket_factory=kept_alive)
         self._http = aiohttp.ClientSession(
             connector=connector, timeout=timeout, headers=self._headers, read_bufsize=1 << 18, trust_env=False
         )
@@ -94,7 +97,7 @@ class EngineClient:
             path = "/v1/chat/completions" if chat is None else "/v1/completions"
             async with self._session.post(self._url + path, data=orjson.dumps(body), headers=_JSON) as answer:
                 if answer.status >= _HTTP_BAD_REQUEST:
-                    raise _refusal(answer.status, await answer.read())
+                    raise await self._why(answer)
                 async for chunk in _chunks(answer):
                     yield chunk if chat is None else chat.of(chunk)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -145,6 +148,12 @@ class EngineClient:
             self._leaves_calls = _NO_PARSER.search(told) is not None
             self._is_sglang = status == _HTTP_OK
         return self._is_sglang
+
+    async def _why(self, answer: aiohttp.ClientResponse) -> TramError:
+        told = await answer.read()
+        if answer.status in _GATEWAY and not await self.is_ready():
+            return EngineLost(f"a gateway answered {answer.status}, and the engine behind it takes no requests")
+        return _refusal(answer.status, told)
 
     async def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -222,7 +231,7 @@ def _failure(failure: Mapping[str, Any], status: int | None = None) -> TramError
     code = failure.get("code")
     status = status or (code if isinstance(code, int) else _HTTP_SERVER)
     message = _PLACE.sub("", str(failure.get("message") or f"the engine answered {status}"))[:_MESSAGE_CHARACTERS]
-    if status in {429, 503}:
+    if status in _LATER:
         return EngineBusy(message)
     if message.startswith(_DEAD_END):
         return InvalidRequest("the grammar came to a point from which no answer can go on")

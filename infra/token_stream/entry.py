@@ -6,7 +6,7 @@ event id of a chunk is `<attempt>-<its number>`, ids grow, and Redis itself refu
 written: fencing costs nothing.
 
 A writer that cannot know whether its words arrived says them again, so entries may overlap; a reader drops what it has (`unseen`).
-A hole means that Redis lost data for good.
+A hole means that Redis lost data for good.  If it lost them all, the next attempt counts from 1 again, and what was seen is void.
 """
 
 import re
@@ -131,7 +131,7 @@ async def read_all(redis: Redis, job_id: str) -> list[Entry]:
     except FAULTS as fault:
         raise Unavailable("the token stream cannot be read") from fault
     entries = (decode(name, told[b"d"], told.get(b"e"), told.get(b"c", b"")) for name, told in found)
-    return list(_in_a_row(entries))
+    return _in_a_row(entries)
 
 
 async def take_over(redis: Redis, job_id: str, attempt: int) -> list[Entry]:
@@ -149,12 +149,22 @@ def attempt_of(entry_id: bytes) -> int:
     return int(entry_id.partition(b"-")[0])
 
 
-def _in_a_row(entries: Iterable[Entry]) -> Iterable[Entry]:
-    seen = 0
+def begins_anew(entry: Entry, seen: int, by: int) -> bool:
+    """Whether `entry` voids the chunks up to `seen`, the last of which attempt `by` sent: its own did not know of all of them.
+
+    Redis may have lost them before it began.  What only ends, and has no chunks, voids nothing: its number means nothing.
+    """
+    return by < entry.attempt and entry.first_sequence <= seen and bool(entry.chunks)
+
+
+def _in_a_row(entries: Iterable[Entry]) -> list[Entry]:
+    found: list[Entry] = []
     for entry in entries:
+        if found and begins_anew(entry, found[-1].last_sequence, found[-1].attempt):
+            found.clear()
+        seen = found[-1].last_sequence if found else 0
         if entry.first_sequence > seen + 1:
             raise Interrupted("part of the answer's stream was lost")
-        fresh = unseen(entry, seen)
-        if fresh is not None:
-            yield fresh
-            seen = fresh.last_sequence
+        if (fresh := unseen(entry, seen)) is not None:
+            found.append(fresh)
+    return found

@@ -18,8 +18,9 @@ from typing import Any, Self
 from redis.asyncio import Redis
 
 from infra.redis import BLOCK_MS, FAULTS, WAKE, Wire
-from infra.token_stream.entry import START, Entry, EventId, decode, key_of, unseen
+from infra.token_stream.entry import START, Entry, EventId, begins_anew, decode, key_of, unseen
 from models.errors import Interrupted
+from models.wire.stream import RESTART
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Follower:
     key: bytes
     position: EventId
     _seen: int
+    _told_by: int
+    """The attempt that sent the last chunk seen; 0: not known."""
     _ready: deque[Entry] = field(default_factory=deque)
     _waiter: "asyncio.Future[None] | None" = None
     _following: bool = False
@@ -60,7 +63,10 @@ class Follower:
         self._reader.leave(self)
 
     async def next(self, timeout_s: float) -> Entry | None:
-        """What comes next, each chunk once; None when nothing came in time.  Raises Interrupted when Redis lost what would come next."""
+        """What comes next, each chunk once; None when nothing came in time.  Raises Interrupted when Redis lost what would come next.
+
+        Where an attempt did not know of all that was seen, `RESTART` comes first, and then its answer from the beginning.
+        """
         if not self._ready and not self._hole:
             if not self._following:
                 self._join()
@@ -75,6 +81,9 @@ class Follower:
         """False: this follower takes no more for now."""
         if entry_id <= self.position:
             return True
+        if self._told_by and begins_anew(entry, self._seen, self._told_by):
+            self._begin_anew(entry)
+            return False
         self._hole = entry.first_sequence > self._seen + 1
         if self._hole or len(self._ready) >= READY_ENTRIES:
             self._following = False
@@ -83,10 +92,18 @@ class Follower:
         self.position = entry_id
         fresh = unseen(entry, self._seen)
         if fresh is not None:
-            self._seen = fresh.last_sequence
+            self._seen, self._told_by = fresh.last_sequence, entry.attempt
             self._ready.append(fresh)
             self._rouse()
         return True
+
+    def _begin_anew(self, entry: Entry) -> None:
+        """Reads once more from where the answer that `entry` is part of begins: there, or in what is left of an earlier attempt's."""
+        self.position = EventId(entry.attempt, 0) if entry.first_sequence == 1 else START
+        self._seen = self._told_by = 0
+        self._ready.append(Entry(self.position.attempt, 0, [RESTART]))
+        self._following = False
+        self._rouse()
 
     def _join(self) -> None:
         self._following = True
@@ -140,7 +157,7 @@ class TokenReader:
 
     def follow(self, job_id: str, after: EventId = START) -> Follower:
         """Use with `async with`.  Any number may follow one job."""
-        return Follower(self, key_of(job_id), after, after.sequence)
+        return Follower(self, key_of(job_id), after, after.sequence, after.attempt)
 
     def join(self, follower: Follower) -> None:
         self._joining[follower] = None

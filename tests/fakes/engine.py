@@ -11,7 +11,7 @@ What it does is scripted by words after a `!`: as last user message, behind the 
     first=0         seconds until the first
     fail_after=N    drops the connection after N tokens
     status=503      answers with this status and an error
-    error_event     its queue is full: an error event where a stream was asked for, else 503
+    error_event     its queue is full: an error event where a stream was asked for, else 503; with fail_after only then
     name=token      what it says before each number
     together=N      says nothing until N answers are under way
     hang            says nothing until it is aborted or left
@@ -45,6 +45,7 @@ RAW = 4
 """Characters of a scripted text that make a token."""
 KEEP = 1000
 FULL = {"object": "error", "message": "The request queue is full.", "type": "503", "param": None, "code": 503}
+ERROR_EVENT = f"data: {orjson.dumps({'error': FULL | {'type': 'SERVICE_UNAVAILABLE'}}).decode()}\n\ndata: [DONE]\n\n"
 DELTA = ',"delta":{"reasoning_content":null'
 UNSAID = '},"logprobs":null,"finish_reason":null,"matched_stop":null}]'
 END = "}\n\n"
@@ -163,6 +164,9 @@ class Answer:
 
     def _break_off(self) -> None:
         self.leave()
+        if self.script.error_event:
+            self.link.piece(ERROR_EVENT, last=True)
+            return
         self.link.transport.abort()
         if self.script.die:
             self.engine.die()
@@ -327,10 +331,9 @@ class FakeEngine:
             return link.reply(400, _error(f"no such script: {error}", 400))
         if script.status != 200:
             link.reply(script.status, _error(f"scripted {script.status}", script.status))
-        elif script.error_event and body.get("stream"):
-            event = {"error": FULL | {"type": "SERVICE_UNAVAILABLE"}}
-            link.piece(f"data: {orjson.dumps(event).decode()}\n\ndata: [DONE]\n\n", last=True)
-        elif script.error_event:
+        elif script.error_event and script.fail_after < 0 and body.get("stream"):
+            link.piece(ERROR_EVENT, last=True)
+        elif script.error_event and script.fail_after < 0:
             link.reply(503, FULL)
         elif script.die and script.fail_after < 0:
             self.die()

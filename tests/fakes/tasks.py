@@ -9,8 +9,12 @@ import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+
+from kombu.transport.redis import Transport
 
 from infra.broker import TaskName, celery_app
+from workers.gate import Gate, stand_before
 from workers.pool import prepare
 from workers.task import register
 
@@ -19,10 +23,25 @@ BRIEF_S = 1.0  # how long a `brief` task takes
 draining = asyncio.Event()
 
 app = celery_app(given["redis_url"])
+gate = Gate()
+if "asks_for_s" in given:  # how long one question for a message stands
+    Transport.brpop_timeout = given["asks_for_s"]
 
 
 def tell(*words: object) -> None:
     os.write(given["pipe"], (" ".join(map(str, words)) + "\n").encode())
+
+
+def keep_gate(loop: asyncio.AbstractEventLoop) -> None:
+    """Opens and shuts it as the lines of a named pipe say."""
+    with Path(given["gate"]).open(encoding="ascii") as orders:
+        for order in orders:
+            loop.call_soon_threadsafe(move_gate, order.strip())
+
+
+def move_gate(order: str) -> None:
+    {"open": gate.open, "shut": gate.shut}[order]()
+    tell("gate", order)
 
 
 @asynccontextmanager
@@ -35,6 +54,10 @@ async def lifespan() -> AsyncIterator[str]:
             await asyncio.Event().wait()
         finally:
             tell("given_up")
+    if "gate" in given:
+        threading.Thread(target=keep_gate, args=(asyncio.get_running_loop(),), daemon=True).start()
+    else:
+        gate.open()
     tell("up")
     yield "the context"
     tell("down")
@@ -70,6 +93,7 @@ async def _hold(item_id: str) -> None:
         raise
 
 
+stand_before(app, gate)
 prepare(app, lifespan, drain_s=given.get("drain_s", 10.0), drain=drain)
 register(app, TaskName.GENERATE, act)
 if given.get("rate_limit"):

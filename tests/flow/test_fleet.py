@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ import pytest
 from redis import Redis
 
 from infra.ports import free_port
+from models.jobs import PUBLISH_DOUBT_MS
 from tests.flow.conftest import CONCURRENCY, SETTINGS
 from tests.flow.engine import PROGRAM, Engine, mortal
 from tests.flow.stack import START_S, STOP_S, Stack, cleaned, said, tram, until
@@ -30,18 +32,20 @@ JOINED = "tiny"
 """What the first worker's engine calls its model, which is in no catalogue."""
 MODEL, CAPACITY = "tram-demo", 2
 """The second's."""
+DOUBT_S = PUBLISH_DOUBT_MS / 1000
 ELSEWHERE = ("unshare", "--map-root-user", "--net", "--uts", "--")
 AWAY_S = 5.0
 """For a worker that stops in order: it takes its announcement back, and the API reads that within a second."""
 
 
 class Second:
-    """A worker of another card, which joins an engine beside it."""
+    """A worker of another card (or of what the engine lists, if `model` is empty), which joins an engine beside it."""
 
-    def __init__(self, stack: Stack, *, elsewhere: bool) -> None:
+    def __init__(self, stack: Stack, *, elsewhere: bool, model: str = MODEL) -> None:
         self._stack, self.elsewhere = stack, elsewhere
+        self._card, self._others = model or JOINED, {worker["name"] for worker in workers(stack)}
         self._port = free_port("127.0.0.1")
-        own = {"TRAM_MODEL": MODEL, "TRAM_ENGINE_URL": f"http://127.0.0.1:{self._port}", "TRAM_DRAIN_S": "5"}
+        own = {"TRAM_MODEL": model, "TRAM_ENGINE_URL": f"http://127.0.0.1:{self._port}", "TRAM_DRAIN_S": "5"}
         data = {"TRAM_DATA_DIR": str(stack.folder / "data"), "TRAM_CONCURRENCY": str(CAPACITY)}
         self._environment = cleaned(os.environ) | data | own
         self.log = stack.folder / "second.log"
@@ -72,10 +76,12 @@ class Second:
         if self._process.poll() is None:
             self._process.terminate()
             assert self._process.wait(STOP_S) == 0, self.log.read_text()
-            until(lambda: not models(self._stack)[MODEL]["served"], AWAY_S)
+            until(lambda: not self.shown(), AWAY_S)
+            until(lambda: self._card == JOINED or not models(self._stack)[self._card]["served"], AWAY_S)
 
     def shown(self) -> dict[str, Any] | None:
-        return next((worker for worker in workers(self._stack) if worker["card"] == MODEL), None)
+        there = (worker for worker in workers(self._stack) if worker["name"] not in self._others)
+        return next((worker for worker in there if worker["card"] == self._card), None)
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +184,19 @@ def test_a_worker_whose_engine_restarts_is_counted_on(first: Stack):
         first.engine.start()
         assert asked.result(60).status_code == 200
     until(lambda: workers(first)[0]["engine"]["ready"], 20)
+
+
+def test_of_two_workers_the_one_whose_engine_is_away_takes_nothing(first: Stack):
+    with Second(first, elsewhere=False, model="") as second, ThreadPoolExecutor(CONCURRENCY) as pool:
+        until(lambda: second.shown()["engine"]["ready"], 20)
+        first.engine.kill()
+        for _ in range(3):
+            began = time.monotonic()
+            answered = pool.map(lambda _: chat(first).status_code, range(2 * CONCURRENCY))
+            assert set(answered) == {200}
+            assert time.monotonic() - began < DOUBT_S, "nobody had to miss a message that the other had taken"
+        first.engine.start()
+    assert chat(first).status_code == 200
 
 
 def test_a_redis_that_lost_everything_does_not_make_workers_disappear(first: Stack):

@@ -180,7 +180,7 @@ def test_what_still_runs_is_not_deleted_and_what_has_ended_is(session, account, 
     with pytest.raises(Conflict):
         evals.delete_eval(session, made)
     ended(session, run)
-    assert evals.jobs_left(session, [run.id], 5) == [Doomed(new.id, None)]
+    assert evals.jobs_left(session, [run.id], 5) == [Doomed(new.id, 1)]
     evals.delete_runs(session, [run.id], NOW)
     assert session.get(Batch, run.id, populate_existing=True) is None
     assert evals.find_run(session, account, made, NAME) is None

@@ -7,9 +7,11 @@ from contextlib import aclosing
 import aiohttp
 import pytest
 
+from infra import keepalive
 from infra.engine.client import EngineClient
 from models.errors import EngineBusy, EngineError, EngineLost, InvalidRequest
 from tests.fakes.engine import ROUTES, FakeEngine
+from tests.infra.conftest import probed_within_s
 
 ASKED = [{"role": "user", "content": "What is the capital of France?"}]
 SALT = "salt"
@@ -81,7 +83,9 @@ async def test_letting_go_frees_a_plain_server_too(plain: None, engine: FakeEngi
         ("status=400", InvalidRequest),
         ("status=429", EngineBusy),
         ("status=500", EngineError),
+        ("status=502", EngineBusy),
         ("status=503", EngineBusy),
+        ("status=504", EngineBusy),
         ("error_event", EngineBusy),
         ("fail_after=2", EngineLost),
         ("die", EngineLost),
@@ -91,6 +95,28 @@ async def test_what_goes_wrong_has_a_name(client: EngineClient, script: str, err
     with pytest.raises(error) as caught:
         await said(client, scripted(script))
     assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("status", [502, 504])
+async def test_a_gateway_whose_engine_is_away_has_lost_it(
+    monkeypatch: pytest.MonkeyPatch, client: EngineClient, status: int
+):
+    await client.is_sglang()
+    for path in ("/ready", "/v1/models"):
+        monkeypatch.setitem(ROUTES, ("GET", path), lambda _, link, *__: link.reply(status))
+    with pytest.raises(EngineLost):
+        await said(client, scripted(f"status={status}"))
+
+
+async def test_an_engine_whose_host_vanishes_is_missed(engine: FakeEngine, client: EngineClient):
+    """While it says nothing: what is sent to it would be missed anyway."""
+    async with aclosing(client.stream({}, scripted("hang"), rid="job-1", cache_salt=SALT)) as stream:
+        waiting = asyncio.create_task(anext(stream))
+        await engine.until(lambda: engine.running == 1)
+        found_s = await asyncio.to_thread(probed_within_s, engine.port)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert found_s <= keepalive.IDLE_S
 
 
 async def test_who_does_not_answer_has_not_said_what_it_is(engine: FakeEngine, client: EngineClient):
