@@ -1,13 +1,14 @@
 """How does a request become a run of an eval?  Its questions are gathered and held against everything that would refuse them later.
 
 What is accepted here is a batch and its items, in one transaction; upkeep (`workers.grade`) makes jobs of them.  Files are read whole,
-since all their lines are checked first: so they are limited.
+since all their lines are checked first: so they are limited.  Checking costs time, so it is done in threads of its own.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -23,6 +24,7 @@ from models.errors import InvalidRequest, ModelNotAllowed, NotFound, TooLarge
 from models.eval_results import blank_tallies, judges_of
 from models.evals import NewRun
 from models.grading import grader_of
+from models.grading.effort import CHECK_S, Effort
 from models.grading.judges import draft
 from models.grading.schemas import schema_of
 from models.requests import check_abilities
@@ -37,21 +39,32 @@ FILE_MOST_BYTES = 32 << 20
 """Of a file that a run reads: its lines are all held in memory once."""
 RUNS_MOST = 10
 """Beside one another."""
+_THREADS = ThreadPoolExecutor(2, "evals")
+"""Not the loop's own, in which every chat's prompt is counted."""
 _MODEL = "data_source.model"
 
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+async def beside(step: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Beside the loop."""
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(step, *args, **kwargs))
+
+
 async def check_eval(state: State, caller: Caller, wanted: EvalRequest) -> None:
-    """Whether its runs could be graded.  Raises InvalidRequest; NotFound, ModelNotAllowed for a judge."""
-    names = [str(spec.get("name")) for spec in wanted.testing_criteria]
+    """Whether its runs could be graded.  Raises InvalidRequest, TooLarge; NotFound, ModelNotAllowed for a judge."""
+    names, effort = [str(spec.get("name")) for spec in wanted.testing_criteria], Effort(CHECK_S)
     for place, spec in enumerate(wanted.testing_criteria):
-        await _check_criterion(state, caller, spec, f"testing_criteria[{place}]")
+        await _check_criterion(state, caller, spec, f"testing_criteria[{place}]", effort)
         if names[place] in names[:place]:
             raise InvalidRequest(
                 f"testing_criteria[{place}].name: another criterion has this name",
                 param=f"testing_criteria[{place}].name",
             )
     if isinstance(wanted.data_source_config, CustomConfig):
-        await asyncio.to_thread(schema_of, wanted.data_source_config.item_schema, "data_source_config.item_schema")
+        await beside(effort.spend, schema_of, wanted.data_source_config.item_schema, "data_source_config.item_schema")
 
 
 async def questions(state: State, caller: Caller, row: Eval, wanted: RunRequest) -> list[Item]:
@@ -60,10 +73,10 @@ async def questions(state: State, caller: Caller, row: Eval, wanted: RunRequest)
     if wanted.webhook_url is not None:
         check_url(wanted.webhook_url, state.settings.webhook_networks)
     schema = row.source.get("item_schema")
-    items = await asyncio.to_thread(datasets.checked, await _items(state, caller, row, source.source), schema)
+    items = await beside(datasets.checked, await _items(state, caller, row, source.source), schema)
     if isinstance(source, CompletionsSource) and source.model is not None:
         card = await _candidate(state, caller, source.model)
-        await asyncio.to_thread(datasets.check_chats, source, items, partial(check_abilities, card))
+        await beside(datasets.check_chats, source, items, partial(check_abilities, card))
     return items
 
 
@@ -125,9 +138,11 @@ async def page(told: dict[str, Any]) -> str:
     return await asyncio.to_thread(html_of, told)
 
 
-async def _check_criterion(state: State, caller: Caller, spec: dict[str, Any], place: str) -> None:
+async def _check_criterion(state: State, caller: Caller, spec: dict[str, Any], place: str, effort: Effort) -> None:
     try:
-        await asyncio.to_thread(grader_of, spec)
+        await beside(effort.spend, grader_of, spec)
+    except TooLarge as error:
+        raise TooLarge(f"testing_criteria: to read them all, {error.message}", param="testing_criteria") from None
     except InvalidRequest as error:
         param = f"{place}.{error.param}" if error.param else place
         raise InvalidRequest(f"{place}.{error.message}", param=param, code=error.own_code) from None
@@ -173,7 +188,7 @@ async def _items(state: State, caller: Caller, row: Eval, source: Any) -> list[I
         return datasets.inline(source.content)
     if isinstance(source, FileId):
         lines = (await _file(state, caller, source.id)).splitlines()
-        return await asyncio.to_thread(lambda: list(datasets.from_lines(lines)))
+        return await beside(lambda: list(datasets.from_lines(lines)))
     meta = {} if row.source["type"] == "custom" else row.source.get("metadata") or {}
     query = partial(logged.items, account_id=caller.account_id, wanted=source, meta=meta)
     return await state.database.read(query)

@@ -31,7 +31,9 @@ TRANSITIONS: dict[BatchState, frozenset[BatchState]] = {
     ),
     BatchState.IN_PROGRESS: frozenset({BatchState.FINALIZING, BatchState.CANCELLING}),
     BatchState.CANCELLING: frozenset({BatchState.CANCELLED}),
-    BatchState.FINALIZING: frozenset({BatchState.COMPLETED, BatchState.EXPIRED, BatchState.FAILED}),
+    BatchState.FINALIZING: frozenset(
+        {BatchState.COMPLETED, BatchState.EXPIRED, BatchState.FAILED, BatchState.CANCELLING}
+    ),
     **{state: frozenset() for state in ENDED},
 }
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from models.errors import InvalidRequest
+from models.errors import InvalidRequest, TooLarge
+from models.grading.effort import CHECK_S, Effort
 from models.grading.schemas import problem
 from models.grading.template import render_messages, value
 from models.wire import bodies
@@ -18,6 +19,8 @@ from models.wire.evals import ITEMS_MOST, CompletionsSource, Given, ItemReferenc
 from models.wire.problems import validated
 from models.wire.sampling import as_given, chat_parameters
 
+RUN_CHARACTERS = 500_000_000
+"""Of the chats that templates make of a run's items, and again with what judges are asked about them: 25,000 for each of the most items."""
 INLINE = "data_source.source.content"
 _FILE = "data_source.source.id"
 
@@ -52,24 +55,26 @@ def from_lines(lines: Iterable[bytes]) -> Iterator[Item]:
 def checked(items: Iterable[Item], schema: Mapping[str, Any] | None) -> list[Item]:
     """The items, each fit for the eval's schema.  Raises InvalidRequest for the first that is not."""
     found = []
-    for each in items:
-        trouble = problem(schema, each.item) if schema else None
-        if trouble is not None:
-            raise InvalidRequest(f"{each.where}: the item does not fit the eval's schema: {trouble}", param=each.where)
-        found.append(each)
+    with Effort(CHECK_S):
+        for each in items:
+            trouble = _misfit(schema, each) if schema else None
+            if trouble is not None:
+                raise InvalidRequest(f"{each.where}: {trouble}", param=each.where)
+            found.append(each)
     return found
 
 
 def check_chats(source: CompletionsSource, items: Sequence[Item], check: Callable[[dict[str, Any]], None]) -> None:
     """Raises InvalidRequest for the first item that becomes no request, or one that `check` refuses."""
     told = source.model_dump(exclude_none=True)
-    for each in items:
-        try:
-            body = chat(told, each.item)
-            validated(ChatRequest, body)
-            check(body)
-        except InvalidRequest as error:
-            raise _placed(error, each, source) from None
+    with Effort(characters=RUN_CHARACTERS):
+        for each in items:
+            try:
+                body = chat(told, each.item)
+                validated(ChatRequest, body)
+                check(body)
+            except InvalidRequest as error:
+                raise _placed(error, each, source) from None
 
 
 def chat(source: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,6 +131,14 @@ def parsed(text: str) -> dict[str, Any]:
         return {"output_text": text, "output_json": orjson.loads(text)}
     except orjson.JSONDecodeError:
         return {"output_text": text, "output_json": None}
+
+
+def _misfit(schema: Mapping[str, Any], each: Item) -> str | None:
+    try:
+        trouble = problem(schema, each.item)
+    except TooLarge:
+        return f"holding the items up to here against the eval's schema took {CHECK_S:g} s; a simpler one is wanted"
+    return trouble and f"the item does not fit the eval's schema: {trouble}"
 
 
 def _read(line: bytes, where: str) -> Item:

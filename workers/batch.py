@@ -61,6 +61,9 @@ class Effect:
     """Rows that follow from it; their numbers are told by it, too, so that they are the same a second time."""
 
 
+_NOTHING = Effect()
+
+
 class Kind(Protocol):
     door: Door
 
@@ -70,8 +73,8 @@ class Kind(Protocol):
     async def requests(self, feeder: "Feeder", batch: Batch, rows: Sequence[BatchRow]) -> Mapping[int, dict[str, Any]]:
         """By number, the chat requests of rows whose time has come; one that has none any more is left out, and fails."""
 
-    async def consider(self, feeder: "Feeder", batch: Batch, settled: Sequence[Settled]) -> Mapping[int, Effect]:
-        """By number, what these rows' endings lead to.  Nothing is written here; it may be asked twice."""
+    async def consider(self, feeder: "Feeder", batch: Batch, settled: Sequence[Settled]) -> Mapping[int, Effect | None]:
+        """By number, what these rows' endings lead to; None: too much for now, ask again.  Nothing is written here."""
 
     async def conclude(self, feeder: "Feeder", batch: Batch, state: BatchState) -> dict[str, Any] | None:
         """What the whole comes to: the batch's `output`.  May be begun again, and then makes the same."""
@@ -153,7 +156,7 @@ class Feeder:
         if not over:
             return 0
         effects = await kind.consider(self, batch, over)
-        numbers = [each.row.number for each in over]
+        numbers = [each.row.number for each in over if effects.get(each.row.number, _NOTHING) is not None]
         return await self.database.write(partial(_settled, batch_id=batch.id, numbers=numbers, effects=effects))
 
     async def _stop(self, batch: Batch) -> bool:
@@ -274,7 +277,7 @@ class Feeder:
         return ended
 
 
-def _settled(session: Session, batch_id: str, numbers: Sequence[int], effects: Mapping[int, Effect]) -> int:
+def _settled(session: Session, batch_id: str, numbers: Sequence[int], effects: Mapping[int, Effect | None]) -> int:
     counted = batches.settle(session, batch_id, numbers)
     for number in counted:
         if effect := effects.get(number):

@@ -142,7 +142,7 @@ async def _candidates(state: State, caller: Caller, body: dict[str, Any], asked:
     new = _new(caller, made, wanted.metric)
     row = Eval(**{name: getattr(new, name) for name in NewEval.__slots__})
     begun = []
-    for run in as_runs(wanted):
+    for run in await runs.beside(as_runs, wanted):
         items = await runs.questions(state, caller, row, run)
         begun.append((*runs.new_run(caller, row, run), items))
     return new.id, partial(_once, new=new, begun=begun, asked=asked)

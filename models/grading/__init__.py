@@ -11,10 +11,11 @@ asks the judges, and when, is the caller's business.  Metrics' libraries are imp
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from models.errors import InvalidRequest
+from models.errors import InvalidRequest, TooLarge
 from models.grading.checks import JsonSchema, StringCheck
 from models.grading.computed import GRADERS_MOST, ComputedByExpression, Multi
-from models.grading.grader import Grade, Grader, Question, Spec, wrong
+from models.grading.effort import go_on
+from models.grading.grader import NAME_CHARACTERS, Grade, Grader, Question, Spec, wrong
 from models.grading.judges import LabelModel, PairModel, ScoreModel
 from models.grading.similarity import TextSimilarity
 
@@ -29,6 +30,7 @@ KINDS = (*_PLAIN, Multi.kind)
 
 def grader_of(spec: Any) -> Grader:
     """The grader that a specification describes.  Raises InvalidRequest whose `param` is the field at fault."""
+    go_on()
     kind = spec.get("type") if isinstance(spec, Mapping) else None
     if kind == Multi.kind:
         return Multi(spec, dict(_members(spec.get("graders"))))
@@ -50,6 +52,8 @@ def _members(graders: Any) -> Iterator[tuple[str, Grader]]:
         place = f"graders.{key}" if key is not None else f"graders[{number}]"
         grader = _member(spec, place)
         name = str(key or grader.name)
+        if len(name) > NAME_CHARACTERS:  # it is part of the names of what judges are asked
+            raise wrong("graders", f"a grader's key has at most {NAME_CHARACTERS} characters")
         if not name.isidentifier() or name in seen:
             raise wrong(place, f"{name!r} cannot be named in a formula, or is there twice")
         seen.add(name)
@@ -61,5 +65,7 @@ def _member(spec: Any, place: str) -> Grader:
         raise wrong(f"{place}.type", "a multi grader holds no other multi grader")
     try:
         return grader_of(spec)
+    except TooLarge:  # all that was read before this one
+        raise
     except InvalidRequest as error:
         raise InvalidRequest(f"{place}.{error.message}", param=f"{place}.{error.param}") from None

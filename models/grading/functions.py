@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from models.errors import TooLarge
-from models.grading.patterns import count_in, first_in, found_in
+from models.grading.patterns import count_in, first_in, found_in, steps_of
 from models.grading.similarity import METRICS, similarity
 
 BUDGET = 200_000
@@ -172,7 +172,7 @@ def _similarity(budget: Budget, metric: Any, text: Any, reference: Any) -> float
 
 def _pattern(ask: Callable[[str, str], Any]) -> Callable[[Budget, Any, Any], Any]:
     def asked(budget: Budget, pattern: Any, text: Any) -> Any:
-        budget.spend(_SLOW_STEPS)
+        budget.spend(_SLOW_STEPS + steps_of(_text(pattern), _text(text)))
         return ask(_text(pattern), _text(text))
 
     return asked

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import InvalidRequest, TooLarge
+from models.grading.effort import go_on
 from models.grading.template import MISSING, Namespace, check, texts_of
 from models.wire.templates import check_messages
 
@@ -59,6 +60,7 @@ class Grader(ABC):
     def grade(self, namespace: Namespace, replies: Replies) -> Grade:
         """`replies` by the keys of `asks`; None where the judge failed."""
         try:
+            go_on()
             return self._graded(namespace, replies)
         except (InvalidRequest, TooLarge) as error:
             if error.own_code == MISSING and (error.param or "").startswith("sample"):

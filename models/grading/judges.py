@@ -5,6 +5,7 @@ error and never a pass; its words stand beside the grade (`output`).  Two answer
 not an answer, which is counted (`position_bias`) and scored as a tie.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +13,19 @@ from typing import Any
 
 import orjson
 
-from models.grading.grader import HALF, Grade, Grader, Question, Replies, Spec, messages_of, template_of, text_of, wrong
+from models.grading.grader import (
+    HALF,
+    Grade,
+    Grader,
+    Question,
+    Replies,
+    Spec,
+    messages_of,
+    number_of,
+    template_of,
+    text_of,
+    wrong,
+)
 from models.grading.template import Namespace, render, render_messages
 
 LABELS_MOST = 100
@@ -216,8 +229,9 @@ def _range(spec: Spec) -> tuple[float, float]:
     found = spec.get("range")
     if found is None:
         return 0.0, 1.0
-    if not isinstance(found, list) or len(found) != 2 or any(type(each) not in {int, float} for each in found):  # noqa: PLR2004
+    if not isinstance(found, list) or len(found) != 2:  # noqa: PLR2004
         raise wrong("range", "two numbers are wanted")
-    if not found[0] < found[1]:
+    low, high = (number_of({"range": each}, "range", math.nan) for each in found)
+    if not low < high:
         raise wrong("range", "the first number is the lower one")
-    return float(found[0]), float(found[1])
+    return low, high

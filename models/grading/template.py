@@ -6,15 +6,20 @@ attributes, so a caller's template runs no code.  What is put in is not read aga
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from models.errors import InvalidRequest, TooLarge
+from models.grading.effort import make_room
 
 RENDERED_CHARACTERS = 1_000_000
 """A template of a few bytes could otherwise repeat a long value without end; the longest context holds less."""
+QUESTION_CHARACTERS = 4_000_000
+"""Of a chat's texts together, those that no value was put in as well: what a request's body may hold."""
+_PART_CHARACTERS = 50
+"""What a part of a message is beside its text."""
 MISSING = "missing_value"
 ROOTS = frozenset({"item", "sample"})
 
@@ -25,6 +30,7 @@ _SHOWN_CHARACTERS = 80
 
 Path = tuple[str | int, ...]
 Namespace = Mapping[str, Any]
+Fill = Callable[[str], str]
 
 
 def render(text: str, namespace: Namespace) -> str:
@@ -40,7 +46,8 @@ def render(text: str, namespace: Namespace) -> str:
 
 def render_messages(messages: Sequence[Mapping[str, Any]], namespace: Namespace) -> list[dict[str, Any]]:
     """Messages for a chat: of OpenAI's evals (`input_text`, `output_text`, `input_image`) or already a chat's."""
-    return [{"role": each["role"], "content": _content(each.get("content"), namespace)} for each in messages]
+    fill = _Chat(namespace).fill
+    return [{"role": each["role"], "content": _content(each.get("content"), fill)} for each in messages]
 
 
 def value(path: str, namespace: Namespace) -> Any:
@@ -81,6 +88,10 @@ def texts_of(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         content = message.get("content")
         for part in content if isinstance(content, list) else [content]:
             yield from _texts_in(part)
+
+
+def length_of(messages: Sequence[Mapping[str, Any]]) -> int:
+    return sum(map(len, texts_of(messages)))
 
 
 def steps(path: str) -> Path:
@@ -126,32 +137,48 @@ def _texts_in(part: Any) -> Iterator[str]:
         yield from (each for each in (part.get("text"), inner) if isinstance(each, str))
 
 
-def _content(content: Any, namespace: Namespace) -> Any:
+class _Chat:
+    """Its texts are counted as they are made: a part of a few bytes could otherwise hold a long value again and again."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace, self._left = namespace, QUESTION_CHARACTERS
+
+    def fill(self, text: str) -> str:
+        made = render(text, self._namespace)
+        cost = _PART_CHARACTERS + len(made)
+        self._left -= cost
+        if self._left < 0:
+            raise TooLarge(f"rendered messages come to more than {QUESTION_CHARACTERS:,} characters")
+        make_room(cost)
+        return made
+
+
+def _content(content: Any, fill: Fill) -> Any:
     if isinstance(content, str):
-        return render(content, namespace)
+        return fill(content)
     if isinstance(content, Mapping):
         content = [content]
     if not isinstance(content, list):
         return content
-    parts = [_part(part, namespace) for part in content]
+    parts = [_part(part, fill) for part in content]
     if all(part["type"] == "text" for part in parts):  # assistants and systems say nothing but text, in one piece
         return "\n".join(part["text"] for part in parts)
     return parts
 
 
-def _part(part: Any, namespace: Namespace) -> dict[str, Any]:
+def _part(part: Any, fill: Fill) -> dict[str, Any]:
     if isinstance(part, str):
-        return {"type": "text", "text": render(part, namespace)}
+        return {"type": "text", "text": fill(part)}
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind in {"text", "input_text", "output_text"}:
-        return {"type": "text", "text": render(str(part.get("text", "")), namespace)}
+        return {"type": "text", "text": fill(str(part.get("text", "")))}
     if kind in {"input_image", "image_url"}:
-        return {"type": "image_url", "image_url": _image(part, namespace)}
+        return {"type": "image_url", "image_url": _image(part, fill)}
     raise InvalidRequest(f"content of the type {kind!r} is not taken; input_text, output_text and input_image are")
 
 
-def _image(part: Mapping[str, Any], namespace: Namespace) -> dict[str, Any]:
+def _image(part: Mapping[str, Any], fill: Fill) -> dict[str, Any]:
     source = part.get("image_url")
     known = source if isinstance(source, Mapping) else {"url": source, "detail": part.get("detail")}
     detail = {"detail": known["detail"]} if known.get("detail") else {}
-    return {"url": render(str(known.get("url", "")), namespace), **detail}
+    return {"url": fill(str(known.get("url", ""))), **detail}

@@ -74,6 +74,8 @@ class ShorthandRequest(Strict):
     def _adds_up(self) -> "ShorthandRequest":
         if len(set(self.candidate_models)) < len(self.candidate_models):
             raise ValueError("candidate_models: a model stands there twice")
+        if len(self.candidate_models) * len(self.dataset) > ITEMS_MOST:
+            raise ValueError(f"dataset: of all candidates together at most {ITEMS_MOST:,} rows are asked")
         told = [row.expected is not None for row in self.dataset]
         if any(told) and not all(told):
             raise ValueError(f"dataset[{told.index(False)}].expected: every row needs one, or none has any")

@@ -1,5 +1,7 @@
 """What a run's questions are made of, and how a mistake in them is told: by the line, or the place in the body."""
 
+import time
+
 import pytest
 
 from models import datasets
@@ -169,3 +171,23 @@ def test_graders_see_an_answer_that_came_along_as_one_that_was_made():
     assert datasets.sample_of({"output_text": "plain"}) == {"output_text": "plain", "output_json": None}
     assert datasets.sample_of({"choices": "odd"}) == {"choices": "odd"}
     assert datasets.sample_of(None) == {}
+
+
+def test_what_becomes_of_all_items_together_has_a_limit(monkeypatch):
+    monkeypatch.setattr(datasets, "RUN_CHARACTERS", 1_000)
+    items = [Item({"ask": "x" * 100}) for _ in range(7)]
+    datasets.check_chats(source(), items[:6], lambda _: None)
+    with pytest.raises(InvalidRequest, match="more than 1,000 characters together") as wrong:
+        datasets.check_chats(source(), items, lambda _: None)
+    assert wrong.value.param == "data_source.input_messages.template"
+
+
+def test_checking_all_items_together_has_a_limit(monkeypatch):
+    steps = {f"s{n}": {"allOf": [{"$ref": f"#/$defs/s{n + 1}"}] * 2} for n in range(8)}
+    schema = {"$ref": "#/$defs/s0", "$defs": steps | {"s8": {}}}
+    monkeypatch.setattr(datasets, "CHECK_S", 0.1)
+    begun = time.thread_time()
+    with pytest.raises(InvalidRequest, match="a simpler one is wanted") as wrong:
+        datasets.checked([Item({}) for _ in range(1_000)], schema)
+    assert time.thread_time() - begun < 1
+    assert wrong.value.param == "data_source.source.content"

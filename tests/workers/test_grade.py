@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +22,7 @@ from models.errors import NotFound
 from models.eval_items import graded_of
 from models.eval_results import blank_tallies
 from models.evals import NewEval, NewRun
-from models.grading import Grader
+from models.grading import Grader, grader_of
 from models.handover import Ending
 from models.lifecycle import JobState
 from models.packing import pack
@@ -35,6 +36,7 @@ from workers.batch import Feeder
 from workers.grade import Evals
 
 RUN = "evalrun_1"
+LIMIT_S = 20
 ASK = {"type": "template", "template": [{"role": "user", "content": "{{item.ask}}"}]}
 SOURCE = {"type": "completions", "model": "tram-demo", "source": {"type": "file_content"}, "input_messages": ASK}
 RIGHT = {
@@ -77,17 +79,17 @@ async def absent(key):
     raise NotFound(f"there is no object {key!r}")
 
 
-async def begin(world, *criteria, rows=4, model="tram-demo", given=None):
+async def begin(world, *criteria, rows=4, model="tram-demo", given=None, run=RUN, account=None):
     source = SOURCE if model else {"type": "jsonl", "source": {"type": "file_content"}}
     criteria = list(criteria) or [RIGHT]
     items = [Item({"ask": f"say {n}", "wanted": f"say {n}"}, given) for n in range(rows)]
 
     def verb(session):
-        config = {"type": "custom", "item_schema": {}}
-        evals.create(session, NewEval("eval_1", world.account, "n", config, criteria, None, {}, 1))
+        config, owner, name = {"type": "custom", "item_schema": {}}, account or world.account, f"eval_{run}"
+        evals.create(session, NewEval(name, owner, "n", config, criteria, None, {}, 1))
         hook = "http://127.0.0.1:9/hook"
-        batches.begin(session, NewBatch(RUN, world.account, BatchKind.EVAL, {}, 1, webhook_url=hook))
-        new = NewRun(RUN, "eval_1", world.account, "r", model, source, blank_tallies(criteria), 1)
+        batches.begin(session, NewBatch(run, owner, BatchKind.EVAL, {}, 1, webhook_url=hook))
+        new = NewRun(run, name, owner, "r", model, source, blank_tallies(criteria), 1)
         evals.start(session, new, items)
 
     await world.database.write(verb)
@@ -129,12 +131,17 @@ async def finish(world, feeder, say=echo):
     return asked
 
 
-async def get(world, table=EvalRun):
-    return await world.database.read(lambda session: session.get_one(table, RUN))
+async def get(world, table=EvalRun, run=RUN):
+    return await world.database.read(lambda session: session.get_one(table, run))
 
 
 async def items(world):
     return await world.database.read(partial(graded_of, run_id=RUN))
+
+
+async def cancel(world):
+    verb = partial(batches.cancel, account_id=world.account, batch_id=RUN, kind=BatchKind.EVAL, now_ms=now_ms())
+    await world.database.write(verb)
 
 
 def counts(run):
@@ -236,8 +243,7 @@ async def test_a_cancelled_run_asks_no_more_and_grades_no_more(world):
     await begin(world, RIGHT, JUDGE)
     await turn(feeder)
     await answer(world, limit=2)
-    cancel = partial(batches.cancel, account_id=world.account, batch_id=RUN, kind=BatchKind.EVAL, now_ms=now_ms())
-    await world.database.write(cancel)
+    await cancel(world)
     await turn(feeder)
     batch = await get(world, Batch)
     assert (batch.state, batch.completed, batch.total) == (BatchState.CANCELLED, 2, 4)
@@ -282,3 +288,103 @@ async def test_a_grader_that_breaks_costs_its_item_and_not_the_run(world, monkey
     (item,) = await items(world)
     assert item.results[0]["error"] == "the grader broke: ZeroDivisionError"
     assert "could not be graded" in caplog.text
+
+
+@pytest.mark.parametrize("model", ["tram-demo", None])
+async def test_a_grader_that_cannot_ask_costs_its_item_and_not_the_run(world, monkeypatch, caplog, model):
+    def broken(self, namespace):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(type(grader_of(JUDGE)), "_questions", broken)
+    feeder = world.feeder()
+    await begin(world, JUDGE, rows=2, model=model, given={"output_text": "say 0"})
+    await turn(feeder)
+    await finish(world, feeder)
+    assert (await get(world, Batch)).state is BatchState.FAILED
+    assert [item.results[0]["error"] for item in await items(world)] == ["the grader broke: ZeroDivisionError"] * 2
+    assert "nothing can be asked" in caplog.text
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """A grader called `slow` that tells when it is at work, and waits to be let go."""
+    at_work, let_go, grade_one = Event(), Event(), Grader.grade
+
+    def slow(self, namespace, replies):
+        if self.name == "slow":
+            at_work.set()
+            assert let_go.wait(LIMIT_S)
+        return grade_one(self, namespace, replies)
+
+    monkeypatch.setattr(Grader, "grade", slow)
+    yield SimpleNamespace(at_work=at_work, let_go=let_go)
+    let_go.set()
+
+
+async def test_a_run_that_is_being_graded_can_be_cancelled(world, monkeypatch, held):
+    monkeypatch.setattr(grade, "_AT_A_TIME_S", 0)
+    feeder = world.feeder()
+    await begin(world, RIGHT | {"name": "slow"}, model=None, given={"output_text": "say 0"})
+    under_way = asyncio.create_task(turn(feeder))
+    await asyncio.to_thread(held.at_work.wait, LIMIT_S)
+    assert (await get(world, Batch)).state is BatchState.FINALIZING
+    await cancel(world)
+    held.let_go.set()
+    await under_way
+    await turn(feeder)
+    assert ((await get(world, Batch)).state, counts(await get(world))) == (BatchState.CANCELLED, (1, 0, 0))
+
+
+async def test_nobody_waits_for_the_graders_of_another(world, held):
+    other = await world.database.write(lambda session: accounts.create_account(session, "bob", 1))
+    given, feeder = {"output_text": "say 0"}, world.feeder()
+    for number in range(9):
+        await begin(world, RIGHT | {"name": "slow"}, model=None, given=given, run=f"evalrun_{number}")
+    await begin(world, RIGHT, rows=1, model=None, given=given, run="evalrun_other", account=other)
+    await feeder.round()
+    tasks = dict(feeder._busy)
+    async with asyncio.timeout(LIMIT_S):
+        await tasks["evalrun_other"]
+    assert (await get(world, Batch, "evalrun_other")).state is BatchState.COMPLETED
+    assert not tasks["evalrun_0"].done()
+    held.let_go.set()
+    await asyncio.gather(*tasks.values())
+
+
+async def test_a_write_holds_no_more_than_it_should(world, monkeypatch):
+    written, add = [], batches.add
+
+    def told(session, batch_id, rows):
+        written.extend([len(rows)] * bool(rows))
+        add(session, batch_id, rows)
+
+    monkeypatch.setattr(batches, "add", told)
+    monkeypatch.setattr(grade, "_WRITE_CHARACTERS", 10)  # two of "say 0", and so one of "judge say 0"
+    feeder = world.feeder()
+    await begin(world, RIGHT, JUDGE, rows=5)
+    await turn(feeder)
+    assert written == [3, 2]
+    asked = await finish(world, feeder)
+    assert (len(asked), counts(await get(world)), written[2:]) == (10, (5, 0, 0), [1] * 5)
+
+
+async def test_judges_who_are_asked_too_much_together_are_an_error(world, monkeypatch):
+    monkeypatch.setattr(grade, "_ITEM_CHARACTERS", 150)
+    feeder = world.feeder()
+    await begin(world, JUDGE, JUDGE | {"name": "another"}, rows=1)
+    await turn(feeder)
+    assert await finish(world, feeder) == ["say 0", "judge say 0"]
+    (item,) = await items(world)
+    assert [each["error"] for each in item.results] == [
+        None,
+        "rendered messages come to more than 150 characters together",
+    ]
+
+
+async def test_the_longest_names_of_judges_rows_fit_their_column(world):
+    feeder = world.feeder()
+    key = "k" * 200
+    await begin(world, {"type": "multi", "name": "m", "calculate_output": key, "graders": {key: JUDGE}}, rows=2)
+    await turn(feeder)
+    await finish(world, feeder)
+    assert counts(await get(world)) == (2, 0, 0)

@@ -121,6 +121,7 @@ def test_without_one_judgement_there_is_none_of_all():
         (multi("'a'", a=check("eq", "x")), "calculate_output"),
         (multi("a", **{"a b": check("eq", "x")}), "graders.a b"),
         (multi("a"), "graders"),
+        (multi("1", **{"k" * 201: check("eq", "x")}), "graders"),
         (multi("check") | {"graders": [check("eq", "x")] * 2}, "graders[1]"),
     ],
 )

@@ -151,6 +151,7 @@ def test_nobody_is_asked_about_what_is_not_there():
         (SCORE | {"range": [1]}, "range"),
         (SCORE | {"range": [2, 1]}, "range"),
         (SCORE | {"range": ["a", "b"]}, "range"),
+        (SCORE | {"range": [0, 1e308]}, "range"),  # a sum of such scores is no number
         (SCORE | {"sampling_params": {"reasoning_effort": "low"}}, "sampling_params.reasoning_effort"),
         (SCORE | {"sampling_params": {"temperature": "hot"}}, "sampling_params.temperature"),
         (PAIR | {"reference": None}, "reference"),

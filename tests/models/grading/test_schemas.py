@@ -86,6 +86,28 @@ def test_patterns_are_searched_in_time():
     assert time.monotonic() - begun < SOON_S
 
 
+NEST = [[[n] for n in range(2_000)]]
+
+
+@pytest.mark.parametrize(
+    ("costly", "value"),
+    [
+        ({"const": NEST}, NEST),
+        ({"enum": [NEST]}, NEST),
+        ({"uniqueItems": True}, [list(range(100_000))]),
+        ({"items": {}}, [0] * 10_000),
+        ({"pattern": "(a?){1000}$"}, "a" * 2_000),
+    ],
+)
+def test_what_is_looked_at_whole_costs_by_all_there_is_in_it(costly, value):
+    """Not the two steps, and one for what is at the top, that each of these keywords is."""
+    schema = {"$defs": {"costly": costly, "often": {"allOf": [{"$ref": "#/$defs/costly"}] * 50}}}
+    schema = schema_of(schema | {"allOf": [{"$ref": "#/$defs/often"}] * 20}, "schema")
+    begun = time.monotonic()
+    assert "too many steps" in problem(schema, value)
+    assert time.monotonic() - begun < SOON_S
+
+
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda x: st.dictionaries(st.text(), x, max_size=3)))
 def test_any_value_fits_or_has_a_problem(value):
     told = problem(PERSON, value)

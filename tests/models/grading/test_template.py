@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import InvalidRequest, TooLarge
-from models.grading.template import MISSING, RENDERED_CHARACTERS, check, render, render_messages, value
+from models.grading.template import (
+    MISSING,
+    QUESTION_CHARACTERS,
+    RENDERED_CHARACTERS,
+    check,
+    render,
+    render_messages,
+    value,
+)
 
 SPACE = {
     "item": {"q": "two", "n": 3, "none": None, "tags": ["a", {"b c": True}], "dashed-name": "d", "{{item.q}}": "own"},
@@ -77,6 +85,15 @@ def test_what_is_put_in_is_not_read_again():
 def test_a_short_template_does_not_become_an_endless_text():
     with pytest.raises(TooLarge):
         render("{{item.x}}" * 1000, {"item": {"x": "y" * (RENDERED_CHARACTERS // 500)}})
+
+
+@pytest.mark.parametrize("part", ["{{item.x}}", "z" * (QUESTION_CHARACTERS // 90)])
+def test_many_short_parts_do_not_become_an_endless_chat(part):
+    space = {"item": {"x": "y" * (QUESTION_CHARACTERS // 90)}}
+    render_messages([{"role": "user", "content": [part] * 80}], space)
+    for messages in ([{"role": "user", "content": [part] * 100}], [{"role": "user", "content": part}] * 100):
+        with pytest.raises(TooLarge):
+            render_messages(messages, space)
 
 
 def test_braces_that_never_close_take_no_time():

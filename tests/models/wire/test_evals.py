@@ -134,6 +134,7 @@ def test_the_two_bodies_are_told_apart():
     ("changes", "param"),
     [
         ({"candidate_models": ["a", "a"]}, "candidate_models"),
+        ({"candidate_models": list("abc"), "dataset": [{"input": "q"}] * 6_667}, "dataset"),
         ({"dataset": [{"input": "q", "expected": "x"}, {"input": "q"}]}, "dataset[1].expected"),
         ({"dataset": [{"input": ""}]}, "dataset[0].input"),
         ({"metric": "beauty"}, "metric"),
