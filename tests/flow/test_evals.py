@@ -180,14 +180,12 @@ def refusing(kept):
     """The folder leads to itself, so the store cannot tell whether the object is there."""
     aside = kept.parent.rename(kept.parent.with_name("aside"))
     kept.parent.symlink_to(kept.parent)
-    with pytest.raises(openai.InternalServerError) as refused:
-        yield
+    yield
     kept.parent.unlink()
     aside.rename(kept.parent)
-    assert (refused.value.status_code, kept.exists()) == (503, True)
 
 
-def test_a_deletion_that_the_objects_refuse_is_repeated_and_leaves_none(embedded: Stack):
+def test_a_deletion_that_the_objects_refuse_is_brought_to_its_end(embedded: Stack):
     with openai.OpenAI(base_url=f"{embedded.url}/v1", api_key=embedded.key, max_retries=0) as client:
         run = ran(client, made(client).id, completions([{"item": {"ask": "!tokens=9000", "wanted": "9000"}}]))
         (item,) = items(client, run)
@@ -200,8 +198,9 @@ def test_a_deletion_that_the_objects_refuse_is_repeated_and_leaves_none(embedded
             ((key,),) = embedded.rows(f"SELECT result_key FROM jobs WHERE id = '{job_id}'")
             kept = embedded.folder / "data" / "objects" / key
             with refusing(kept):
-                delete()
-            assert (delete().deleted, kept.exists()) == (True, False)
+                assert delete().deleted
+            assert kept.exists(), "nobody can read it any more, but it is there"
+            until(lambda kept=kept: not kept.exists(), 30)
 
 
 def test_judges_are_asked_through_the_queue_and_what_cannot_be_read_does_not_pass(client):

@@ -83,7 +83,8 @@ def test_what_never_ran_costs_nothing_and_is_in_the_books(session, account):
 
 def test_who_comes_late_is_not_charged_for(session, account):
     job_id = used(session, account)
-    assert not finish(session, job_id)
+    assert finish(session, job_id), "it finds its own end"
+    assert not finish(session, job_id, at_ms=LATE)
     assert not finish(session, job_id, JobState.FAILED, attempt=2)
     jobs.cancel(session, account, job_id, LATE)
     jobs.reclaim(session, LATE, LOST)
