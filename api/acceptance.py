@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from api.deps import State
 from api.middleware import add_headers
+from api.records import job_of
 from infra.admission import admit, give_back
 from infra.broker import TaskName, depth
 from infra.clock import now_ms
@@ -26,7 +27,7 @@ from models.errors import InvalidRequest, KeyReused
 from models.handover import NewJob
 from models.placement import queues_of
 from models.requests import holds_the_line
-from models.tables.jobs import Door
+from models.tables.jobs import Door, Job
 
 _AHEAD_S = 0.5
 """Redis answers within a millisecond, or the length of the queue is not worth the wait."""
@@ -49,6 +50,8 @@ class Accepted:
     """An equal request with the same Idempotency-Key has made this job before; it is joined."""
     ahead: int | None = None
     """Jobs that go first, where the caller does not wait for this one, and Redis could tell."""
+    new: NewJob | None = None
+    """What was made for it, if anything: to be shown without another look, which might fail and make the caller ask again."""
 
 
 def headers_of(accepted: Accepted) -> dict[str, str]:
@@ -65,6 +68,13 @@ async def accept(state: State, caller: Caller, body: dict[str, Any], door: Door,
     job = await state.intake.prepare(caller, body, door)
     ahead = None if holds_the_line(door, body) else await jobs_ahead(state, job)
     return await _made(state, caller, [job], asked, ahead)
+
+
+async def shown(state: State, caller: Caller, accepted: Accepted) -> Job:
+    """Raises NotFound, where an older job is joined that has been deleted."""
+    if accepted.new is not None:
+        return jobs.submitted(accepted.new)
+    return await job_of(state, caller.account_id, accepted.job_id)
 
 
 async def accept_all(
@@ -132,7 +142,7 @@ async def _made(
     if made != new[0].id:
         return Accepted(made, again=True)
     publish(state, new)
-    return Accepted(made, ahead=ahead)
+    return Accepted(made, ahead=ahead, new=new[0])
 
 
 def _asked(caller: Caller, key: str | None, digest_of: str) -> Asked | None:

@@ -35,12 +35,17 @@ PUBLISH_DOUBT_MS = 10_000
 
 
 def submit(session: Session, jobs: Iterable[NewJob]) -> None:
-    rows = [
-        {name: getattr(job, name) for name in NewJob.__slots__}
-        | {"state": JobState.QUEUED, "attempt": 1, "publish_due_ms": job.created_ms + PUBLISH_DOUBT_MS}
-        for job in jobs
-    ]
-    session.execute(_SUBMITTED[session.get_bind().dialect.name], rows)
+    session.execute(_SUBMITTED[session.get_bind().dialect.name], [_columns(job) for job in jobs])
+
+
+def submitted(job: NewJob) -> Job:
+    """The row as `submit` has written it, of no session."""
+    return Job(**_columns(job))
+
+
+def _columns(job: NewJob) -> dict[str, Any]:
+    facts = {"state": JobState.QUEUED, "attempt": 1, "publish_due_ms": job.created_ms + PUBLISH_DOUBT_MS}
+    return {name: getattr(job, name) for name in NewJob.__slots__} | facts
 
 
 def claim(session: Session, job_id: str, worker: str, now_ms: int) -> Claimed | None:

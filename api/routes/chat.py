@@ -3,12 +3,11 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.acceptance import accept, headers_of
+from api.acceptance import accept, headers_of, shown
 from api.answers import json_response
 from api.deps import body_of, caller_of, key_of, state_of
 from api.dialects import CHAT
 from api.held import answer
-from api.records import job_of
 from models.ids import completion_of
 from models.tables.jobs import Door
 from models.wire.completions import completion_view
@@ -26,6 +25,6 @@ async def create_chat_completion(request: Request) -> Response:
         # Who asked for the background never was on the line.
         stays = background or key is not None
         return await answer(request, state, caller, accepted, CHAT, stream=stream, stays=stays)
-    job = await job_of(state, caller.account_id, accepted.job_id)
+    job = await shown(state, caller, accepted)
     headers = {"x-tram-job": job.id, "location": f"/v1/chat/completions/{completion_of(job.id)}"}
     return json_response(completion_view(job, None), 202, headers | headers_of(accepted))

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import ColumnElement
 from starlette.responses import Response
 
-from api.acceptance import accept, headers_of
+from api.acceptance import accept, headers_of, shown
 from api.answers import json_response, metadata_filters, page_of, window
 from api.cancel import cancel
 from api.deps import body_of, caller_of, key_of, state_of
@@ -33,7 +33,7 @@ _LATEST_S = 253_402_300_799  # the end of the year 9999; in milliseconds it stil
 async def submit_job(request: Request) -> Response:
     state, caller = state_of(request), await caller_of(request)
     accepted = await accept(state, caller, await body_of(request), Door.JOB, key_of(request))
-    job = await job_of(state, caller.account_id, accepted.job_id)
+    job = await shown(state, caller, accepted)
     return json_response(job_view(job), 202, {"location": f"/v1/jobs/{job.id}"} | headers_of(accepted))
 
 
