@@ -43,6 +43,10 @@ _PAUSE_S = 0.2
 _PASSING = ("08", "40", "53", "57P")  # SQLSTATE: connection, rollback (as of a deadlock), resources, shutdown
 
 
+class _Away(Unavailable):
+    """The database's own, which no verb of a batch has raised."""
+
+
 @dataclass(slots=True)
 class _Write:
     verb: Callable[[Session], Any]
@@ -132,7 +136,7 @@ class Database:
         try:
             results = _patiently(lambda: self._commit(batch))
         except Exception as error:  # noqa: BLE001 -- whatever it is belongs to who handed the verb in
-            if len(batch) == 1 or isinstance(error, Unavailable):  # alone, each would wait as long again
+            if len(batch) == 1 or isinstance(error, _Away):  # alone, each would wait as long again
                 return _tell([(write, None, error) for write in batch])
             for write in batch:
                 self._run([write])
@@ -154,7 +158,7 @@ def _patiently(once: Callable[[], T]) -> T:
             if not _away(error):
                 raise
             if time.monotonic() > give_up:
-                raise Unavailable("the database does not answer") from error
+                raise _Away("the database does not answer") from error
             log.warning("the database is away, trying again: %s", error.orig)
             time.sleep(_PAUSE_S)
 
