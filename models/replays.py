@@ -129,8 +129,7 @@ def following(
     Each goes on from the choice that it went on from when it was recorded.  `same`: this turn was asked with the prompt it had then.
     """
     turns = {turn.job_id: turn for turn in _turns(session, batch.spec["turns"])}
-    parent = session.get(Turn, row.job_id)
-    before = [] if parent is None else transcripts.path(transcripts.tree_above(session, [parent.prompt]), parent.prompt)
+    before = _before(session, row.job_id)
     numbers, repeat = _numbers(batch), (row.detail or {})["repeat"]
     source = row.source_job_id or ""
     said = transcripts.answers_of(session, [source])[source]
@@ -146,6 +145,15 @@ def following(
             kept = same and _is_said(answer, said, choice)
             rows.append(_row(numbers[turn.job_id], turn, repeat, body=body, same_history=kept))
     return rows
+
+
+def _before(session: Session, job_id: str | None) -> list[dict[str, Any]]:
+    """What stands before a turn's answer: its prompt, less a message that was begun, which the answer holds whole."""
+    turn = session.get(Turn, job_id)
+    if turn is None:
+        return []
+    prompt = transcripts.path(transcripts.tree_above(session, [turn.prompt]), turn.prompt)
+    return prompt[:-1] if prompt and prompt[-1]["role"] == "assistant" else prompt
 
 
 _STOPPED = {

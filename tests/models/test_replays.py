@@ -253,6 +253,16 @@ def test_a_live_conversation_keeps_the_system_prompt_it_was_given(session, accou
     assert new.detail == {"repeat": 0, "same_history": True}
 
 
+def test_a_message_that_was_continued_is_said_once(session, account):
+    first = asked(session, account, [said("a"), said("I be", "assistant")], "gin", id=f"job_{1:026}")
+    second = asked(session, account, [said("a"), said("I begin", "assistant"), said("c")], "d", id=f"job_{2:026}")
+    batch = begun(session, account, [first, second], history="live")
+    settled = answered(session, account, batch, 0, "lieve")
+    found = judged(session, batch, settled)[1].replayed
+    (new,) = replays.following(session, batch, settled.row, found.answers, same=found.messages_same)
+    assert new.body == {"messages": [said("a"), said("I believe", "assistant"), said("c")]}
+
+
 @pytest.mark.parametrize(
     ("answers", "said_now", "same"),
     [(("x", "b1"), "b1", True), (("b0", "B1"), "B1", False), (("b0",), None, None)],
