@@ -14,7 +14,6 @@ from infra.objects import ObjectStore
 from infra.results import result_of
 from models import batch_results
 from models.batch_results import Ended
-from models.errors import NotFound
 from models.lifecycle import JobState
 from models.tables.batches import Batch
 from models.tables.jobs import Job
@@ -50,8 +49,5 @@ async def _completion(objects: ObjectStore, job: Job | None) -> dict[str, Any] |
     """None: there is none, or it is not there any more."""
     if job is None or job.state is not JobState.COMPLETED:
         return None
-    try:
-        result = await result_of(objects, job)
-    except NotFound:
-        return None
+    result = await result_of(objects, job)
     return None if result is None else result["completion"]

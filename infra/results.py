@@ -12,7 +12,7 @@ from typing import Any
 from infra.database import Database
 from infra.objects import ObjectStore
 from models import jobs
-from models.errors import Unavailable
+from models.errors import NotFound, Unavailable
 from models.handover import Doomed
 from models.packing import unpack
 from models.tables.jobs import Job
@@ -25,10 +25,13 @@ def key_of(job_id: str, attempt: int) -> str:
 
 
 async def result_of(objects: ObjectStore, job: Job) -> dict[str, Any] | None:
-    """None: there is none (any more).  Raises NotFound for an object that was deleted a moment ago, Unavailable."""
+    """None: there is none (any more; the row may have been read a moment before its answer went).  Raises Unavailable."""
     if job.result_key is None:
         return job.result
-    found: dict[str, Any] = unpack(await objects.get(job.result_key))
+    try:
+        found: dict[str, Any] = unpack(await objects.get(job.result_key))
+    except NotFound:
+        return None
     return found
 
 

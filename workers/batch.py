@@ -198,11 +198,7 @@ class Feeder:
     async def _prepared(
         self, caller: Caller, kind: Kind, batch: Batch, rows: Sequence[BatchRow]
     ) -> dict[int, NewJob | TramError]:
-        """The jobs that these rows would become, or what is wrong with them.
-
-        All before the first is admitted: images take seconds, and whoever is admitted has to be in the database soon
-        (`rate_limiter.TRUST_MS`), or its place is taken for free.
-        """
+        """The jobs that these rows would become, or what is wrong with them; images may take seconds, places are not held so long."""
         requests = await kind.requests(self, batch, rows)
         places = asyncio.Semaphore(PREPARED_AT_ONCE)
 

@@ -23,7 +23,7 @@ from infra.outbound import Outbound, Unreachable
 from infra.results import result_of
 from models import accounts, deliveries
 from models.deliveries import Due, Outcome, Taken, host_of
-from models.errors import NotFound, Unavailable
+from models.errors import Unavailable
 from models.tables.batches import Batch
 from models.tables.jobs import Job
 from models.webhooks import event_body, sign
@@ -151,7 +151,7 @@ class Deliverer:
     async def _result(self, job: Job) -> "dict[str, object] | None":
         try:
             return await result_of(self.objects, job)
-        except (NotFound, Unavailable) as error:
+        except Unavailable as error:
             log.warning("the result of %s cannot be read, so its webhook goes without: %s", job.id, error.message)
             return None
 

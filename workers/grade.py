@@ -22,7 +22,7 @@ from infra.clock import now_ms
 from infra.results import result_of
 from models import batches, datasets, eval_items, eval_results
 from models.batches import NewRow, Settled
-from models.errors import NotFound, TramError
+from models.errors import TramError
 from models.eval_items import Answered, Due, Graded
 from models.grading import Grader, grader_of
 from models.grading.effort import ITEM_S, Effort
@@ -190,11 +190,7 @@ async def _completions(feeder: Feeder, jobs: Iterable[Job | None]) -> dict[str, 
     for job in jobs:
         if job is None or job.state is not JobState.COMPLETED:
             continue
-        try:
-            result = await result_of(feeder.objects, job)
-        except NotFound:
-            result = None
-        if result is not None:
+        if (result := await result_of(feeder.objects, job)) is not None:
             found[job.id] = result["completion"]
     return found
 

@@ -6,7 +6,6 @@ ends and kept beside its row; the token at which two answers part is read from t
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,6 @@ from infra.objects import ObjectStore
 from infra.results import result_of
 from models import batches, replayed, replays, token_places
 from models.batches import Settled
-from models.errors import NotFound
 from models.replay_summary import Summary
 from models.replayed import Considered
 from models.tables.batches import Batch, BatchRow, BatchState
@@ -72,17 +70,11 @@ async def _effect(feeder: Feeder, batch: Batch, each: Considered) -> Effect:
 async def _token(objects: ObjectStore, each: Considered, judgement: Judgement) -> dict[str, Any] | None:
     if judgement.difference is None:
         return None
-    before, after = [await _result(objects, job) for job in (each.source, each.job)]
+    before, after = [await result_of(objects, job) for job in (each.source, each.job)]
     if before is None or after is None:
         return None
     found = await asyncio.to_thread(token_places.parting, before, after, judgement.difference.choice)
     return None if found is None else {"token": found.token, "told_by": found.told_by}
-
-
-async def _result(objects: ObjectStore, job: Job) -> dict[str, Any] | None:
-    with suppress(NotFound):
-        return await result_of(objects, job)
-    return None
 
 
 def _measured(job: Job) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_batches_of_a_closed_one_are_cancelled(session, account):
     assert sub_accounts.close(session, account, made.id, NOW + 1)
     session.expire_all()
     found = {each.id: (each.state, each.cancelling_ms) for each in session.scalars(select(Batch))}
-    assert (found.pop("written"), found.pop("parent_s")) == (("finalizing", None), ("validating", None))
+    assert found.pop("parent_s") == ("validating", None)
     assert set(found.values()) == {("cancelling", NOW + 1)}
 
 
