@@ -30,6 +30,9 @@ BOUND_S = 1.5
 DOUBT_S = 6.0
 """Two renewals of a worker's."""
 
+_NEVER = b""
+"""Stands for a mark before the first look.  One that is not there then may be lost without a trace until it is."""
+
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +66,7 @@ class Fleet:
         self.view = view_of((), {})
         self._served: dict[str, Card] = {}
         self._room = Room()
-        self._mark: bytes | None = None
+        self._mark: bytes | None = _NEVER
         self._doubt_until_s = 0.0
         self._begun_s = 0.0
         self._away = False
@@ -154,7 +157,7 @@ class Fleet:
 
     def _take(self, told: Told) -> None:
         now_s = time.monotonic()
-        if self._mark not in {None, told.mark}:
+        if self._mark != told.mark and not (self._mark == _NEVER and told.mark):
             self._doubt_until_s = now_s + DOUBT_S
         self._mark = told.mark
         if told.workers or told.cards:

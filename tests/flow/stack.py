@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx2
+from redis import Redis
 
 from infra.ports import free_port
+from models.placement import queues_of
 from tests.flow.engine import Engine, mortal
 from tests.flow.sse import Event, events
 
@@ -210,6 +212,12 @@ class Stack:
         path = self.folder / "data" / "tramontane.db"
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
             return connection.execute(query).fetchall()
+
+    def queued(self, card: str) -> int:
+        """Messages of its jobs that no worker has taken."""
+        url = self._environment.get("TRAM_REDIS_URL") or f"unix://{self.folder / 'data' / 'redis.sock'}"
+        with Redis.from_url(url) as redis:
+            return sum(redis.llen(queue) for queue in queues_of(card))
 
 
 def tram() -> str:

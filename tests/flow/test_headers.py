@@ -7,7 +7,7 @@ import pytest
 from models.ids import completion_of
 from tests.flow.engine import tokens
 from tests.flow.sse import events, text_of
-from tests.flow.stack import Stack, said
+from tests.flow.stack import Stack, said, until
 
 
 def chat(text: str, **fields: object) -> dict[str, object]:
@@ -36,16 +36,18 @@ def test_who_comes_back_is_told_the_same_wait(tram: Stack):
 @pytest.mark.usefixtures("full")
 def test_who_does_not_wait_is_told_who_goes_first(tram: Stack):
     """Jobs of a more urgent tier go first; those of a less urgent one do not."""
-    places = [
-        tram.http.post(path, json=chat("!tokens=1", **fields)).headers["x-queue-position"]
-        for path, fields in [
-            ("/v1/jobs", {}),
-            ("/v1/jobs", {}),
-            ("/v1/jobs", {"service_tier": "priority"}),
-            ("/v1/jobs", {"service_tier": "flex"}),
-            ("/v1/chat/completions", {"background": True}),
-        ]
+    asked = [
+        ("/v1/jobs", {}),
+        ("/v1/jobs", {}),
+        ("/v1/jobs", {"service_tier": "priority"}),
+        ("/v1/jobs", {"service_tier": "flex"}),
+        ("/v1/chat/completions", {"background": True}),
     ]
+    places = []
+    for number, (path, fields) in enumerate(asked, 1):
+        answer = tram.http.post(path, json=chat("!tokens=1", **fields))
+        places.append(answer.headers["x-queue-position"])
+        until(lambda number=number: tram.queued("tiny") == number, 20)  # it is published once it is promised
     assert places == ["0", "1", "0", "3", "3"]
     for job in tram.listed("/v1/jobs", state="queued"):
         tram.http.delete(f"/v1/jobs/{job['id']}").raise_for_status()

@@ -127,11 +127,21 @@ async def test_a_redis_that_has_lost_everything_is_doubted_for_a_while(known: Fl
     assert [each.name for each in known.view.workers] == ["here"]
 
 
+async def test_what_is_lost_before_it_had_a_mark_is_doubted_too(known: Fleet, redis: Redis):
+    """Redis may lose all in the first second, before upkeep has marked it."""
+    await fleet.announce(redis, worker(DEMO, "there"), DEMO)
+    await known.refresh()
+    await redis.flushdb()
+    await known.refresh()
+    assert [each.name for each in known.view.workers] == ["there"]
+
+
 async def test_one_that_leaves_is_gone_and_its_card_stays_known(known: Fleet, redis: Redis):
     tiny = joined("tiny")
     await fleet.announce(redis, worker(tiny), tiny)
     await known.refresh()
     assert "tiny" in known.view.live
+    known._doubt_until_s = 0.0
     await fleet.withdraw(redis, worker(tiny).name)
     await known.refresh()
     assert (known.view.live, known.view.first, known.view.names["tiny"]) == ({}, tiny, tiny)
