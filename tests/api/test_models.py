@@ -12,6 +12,7 @@ from infra.fleet import Engine, Worker
 from infra.redis import CARD, CARDS, WORKER, WORKERS
 from models.cards.card import Card, catalogue, resolve
 from tests.api.conftest import KEY, Api
+from tests.flow.stack import until
 
 ASKED = {"messages": [{"role": "user", "content": "Hello!"}]}
 DEMO, LARGE = catalogue()["tram-demo"], catalogue()["mistral-small-24b-instruct-2501-awq"]
@@ -35,6 +36,12 @@ def present(redis_url: str) -> Iterator[Callable[..., None]]:
     if names := redis.smembers(WORKERS):
         redis.delete(*(WORKER.encode() + name for name in names))
     redis.close()
+
+
+@pytest.fixture(autouse=True)
+def alone(api: Api) -> None:
+    """Workers of the test before are gone; an API that has just begun believes so after a while, as this Redis has no mark."""
+    until(lambda: not any(model["served"] for model in listed(api).values()), WITHIN_S)
 
 
 def listed(api: Api) -> dict[str, dict[str, Any]]:
@@ -98,7 +105,6 @@ def test_what_there_is_not_is_not_found(api: Api, path: str):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_chat_that_nobody_could_answer_is_refused_and_says_when_to_come_back(api: Api, stream: bool):
-    listed(api)  # workers of the test before are gone, and this API reads so within a second, or now
     answer = api.http.post("/v1/chat/completions", json=ASKED | {"model": LARGE.id, "stream": stream})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_worker")
     assert answer.json()["error"]["type"] == "service_unavailable"
@@ -115,7 +121,7 @@ def test_what_was_asked_before_is_told_though_nobody_is_there(api: Api, present:
         assert '"cancelled"' in line.read().decode()
     with Redis(unix_socket_path=redis_url.removeprefix("unix://")) as redis:
         redis.delete(WORKER + "a")
-    listed(api)
+    until(lambda: not listed(api)["tiny"]["served"], WITHIN_S)
     assert api.http.post("/v1/chat/completions", json=body).json()["error"]["code"] == "no_worker"
     again = api.http.post("/v1/chat/completions", json=body, headers=key)
     assert (again.status_code, again.json()["error"]["code"]) == (409, "cancelled")
