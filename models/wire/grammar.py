@@ -38,8 +38,11 @@ def check_schemas(schemas: Mapping[str, Mapping[str, Any]]) -> None:
     """The JSON schemas of one request, by their places, which together have to stay within bounds."""
     tally = {"characters": 0, "properties": 0, "values": 0}
     for where, root in schemas.items():
+        sound: set[str] = set()
         for place, schema in _within(root, where):
-            _check_node(schema, root, place)
+            _check_node(schema, place)
+            if "$ref" in schema:
+                _check_reference(schema, root, place, sound)
             _count(schema, tally)
             if found := _over(tally):
                 raise ValueError(f"{where}: {found}")
@@ -74,7 +77,7 @@ def _children(schema: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]
             yield f"{place}.{keyword}", value
 
 
-def _check_node(schema: Mapping[str, Any], root: Mapping[str, Any], place: str) -> None:
+def _check_node(schema: Mapping[str, Any], place: str) -> None:
     if unable := sorted(_INEXPRESSIBLE.intersection(schema)):
         raise ValueError(f"{place}: {', '.join(unable)} cannot be enforced; leave it out")
     kinds = schema.get("type", [])
@@ -85,22 +88,37 @@ def _check_node(schema: Mapping[str, Any], root: Mapping[str, Any], place: str) 
     for pattern in [schema.get("pattern"), *(named if isinstance(named, dict) else ())]:
         if isinstance(pattern, str):
             check_regex(pattern, place)
-    if "$ref" in schema:
-        _check_reference(schema, root, place)
 
 
-def _check_reference(schema: Mapping[str, Any], root: Mapping[str, Any], place: str) -> None:
-    """Whoever follows references from here comes to something else than references."""
-    here: Any = schema
+def _check_reference(schema: Mapping[str, Any], root: Mapping[str, Any], place: str, sound: set[str]) -> None:
+    """Whoever follows references and choices from here comes to something else.  `sound`: names of which that is known.
+
+    Else no token is let through, and where another request of its batch samples, SGLang's scheduler ends of it.
+    """
+    left: list[Any] = [schema]
     seen: set[str] = set()
-    while isinstance(here, dict) and "$ref" in here:
-        name = here["$ref"]
-        if not isinstance(name, str) or not name.startswith("#"):
-            raise ValueError(f"{place}: a $ref has to be to a place in the schema itself, as #/$defs/name")
-        if name in seen:
-            raise ValueError(f"{place}: this $ref leads to itself and to nothing else")
-        seen.add(name)
-        here = _at(root, name, place)
+    while left:
+        here = left.pop()
+        if isinstance(here, dict) and "$ref" in here:
+            name = _named(here["$ref"], place)
+            if name in sound:
+                break
+            if name not in seen:
+                seen.add(name)
+                left.append(_at(root, name, place))
+        elif isinstance(here, dict) and isinstance(choices := here.get("anyOf") or here.get("oneOf"), list):
+            left += choices
+        else:
+            break
+    else:
+        raise ValueError(f"{place}: this $ref leads to itself and to nothing else")
+    sound.add(schema["$ref"])
+
+
+def _named(name: Any, place: str) -> str:
+    if not isinstance(name, str) or not name.startswith("#"):
+        raise ValueError(f"{place}: a $ref has to be to a place in the schema itself, as #/$defs/name")
+    return name
 
 
 def _at(root: Mapping[str, Any], name: str, place: str) -> Any:

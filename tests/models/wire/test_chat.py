@@ -211,6 +211,8 @@ BAD = [
     (body(guided_json={}, regex="a"), "regex"),
     (body(guided_json=[]), "guided_json"),
     (body(guided_json={"not": {}}), "guided_json"),
+    (body(guided_json={"anyOf": [{"$ref": "#"}]}), "guided_json.anyOf[0]"),
+    (body(guided_json={"$ref": "#/$defs/a", "$defs": {"a": {"oneOf": [{"$ref": "#/$defs/a"}]}}}), "guided_json"),
     (body(guided_json={"properties": {"a": {"$ref": "#"}, "b": {"type": "text"}}}), "guided_json.properties.b"),
     (body(regex=""), "regex"),
     (body(regex="("), "regex"),
