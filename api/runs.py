@@ -43,7 +43,6 @@ _THREADS = ThreadPoolExecutor(2, "evals")
 """Not the loop's own, in which every chat's prompt is counted."""
 _MODEL = "data_source.model"
 
-
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 

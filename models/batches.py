@@ -2,8 +2,7 @@
 
 Each verb takes a session, makes guarded steps and never commits.  A row becomes a job in the transaction that inserts the job, and is
 counted in the one that finds its job ended; both are compare-and-sets on the row's state, so each happens once, whoever dies and
-however many feed.  How many rows stand where is never guessed: the counts on the batch
-are moved by what the same statement has changed.  Times are Unix milliseconds.
+however many feed.  The counts on the batch are moved by what the same statement has changed.  Times are Unix milliseconds.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

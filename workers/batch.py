@@ -198,7 +198,7 @@ class Feeder:
     async def _prepared(
         self, caller: Caller, kind: Kind, batch: Batch, rows: Sequence[BatchRow]
     ) -> dict[int, NewJob | TramError]:
-        """The jobs that these rows would become, or what is wrong with them; images may take seconds, places are not held so long."""
+        """The jobs that these rows would become, or what is wrong with them; before any is admitted, as an image takes seconds."""
         requests = await kind.requests(self, batch, rows)
         places = asyncio.Semaphore(PREPARED_AT_ONCE)
 
@@ -248,6 +248,8 @@ class Feeder:
 
     async def _begun(self, caller: Caller, batch: Batch, made: Mapping[int, NewJob]) -> int:
         """How many have become jobs; the others' rows were fed or dropped meanwhile."""
+        if not made:
+            return 0
         fed: set[int] = await self.database.write(partial(batches.feed, batch_id=batch.id, new=made))
         for number, job in made.items():
             if number in fed:
