@@ -299,9 +299,12 @@ async def test_a_stream_outlives_its_end_by_a_while(redis, writer):
 
 async def test_every_key_has_a_time_to_live(redis, writer, reader):
     say(writer, 1, 1)
-    async with reader.follow(JOB) as follower:
-        await follower.next(SOON_S)
-    await reader._wake()
+    async with reader.follow(OTHER) as idle:
+        assert await idle.next(0.1) is None  # the read blocks by now, and has to be woken
+        async with reader.follow(JOB) as follower:
+            await follower.next(SOON_S)
+    while (waking := reader._waking) is not None:
+        await waking
     keys = await redis.keys("*")
     assert len(keys) == 2, keys  # the stream, and what the reader is woken by
     assert all([await redis.ttl(key) > 0 for key in keys])
