@@ -89,6 +89,8 @@ def variables(card: Card, device: Device) -> dict[str, str | None]:
         "PYTHONPATH": None,  # this process's packages are not SGLang's
         "PYTHONWARNINGS": "ignore",  # SGLang's own, forty lines a start
         "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "0",  # else each /health takes a second and a token
+        # Else one answer whose grammar lets nothing through is NaN to all it is sampled with, and the scheduler ends of it.
+        "SGLANG_SANITIZE_NAN_LOGITS": "1",
     }
     if card.weights == PACKAGED:
         wanted["HF_HUB_OFFLINE"] = "1"

@@ -26,6 +26,7 @@ _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 _UNNAMED = re.compile(r"[\s:]")  # what a place must not hold, to be told from the words behind it
 _ONE = frozenset({"items", "additionalProperties", "propertyNames", "additionalItems"})
 _LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
+_CHOICES = ("anyOf", "oneOf", "allOf")
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 _RUNS_CHARACTERS = 500
 """What all repetitions of a bounded, varying length may match together; two of 200 beside one another cost 60 ms a token."""
@@ -93,7 +94,7 @@ def _check_node(schema: Mapping[str, Any], place: str) -> None:
 def _check_reference(schema: Mapping[str, Any], root: Mapping[str, Any], place: str, sound: set[str]) -> None:
     """Whoever follows references and choices from here comes to something else.  `sound`: names of which that is known.
 
-    Else no token is let through, and where another request of its batch samples, SGLang's scheduler ends of it.
+    Else no token is let through.
     """
     left: list[Any] = [schema]
     seen: set[str] = set()
@@ -106,13 +107,18 @@ def _check_reference(schema: Mapping[str, Any], root: Mapping[str, Any], place: 
             if name not in seen:
                 seen.add(name)
                 left.append(_at(root, name, place))
-        elif isinstance(here, dict) and isinstance(choices := here.get("anyOf") or here.get("oneOf"), list):
+        elif isinstance(here, dict) and (choices := _choices(here)):
             left += choices
         else:
             break
     else:
         raise ValueError(f"{place}: this $ref leads to itself and to nothing else")
     sound.add(schema["$ref"])
+
+
+def _choices(schema: Mapping[str, Any]) -> list[Any] | None:
+    """What stands in the schema's place, of which the compiler takes the first it knows."""
+    return next((listed for name in _CHOICES if isinstance(listed := schema.get(name), list) and listed), None)
 
 
 def _named(name: Any, place: str) -> str:

@@ -179,6 +179,28 @@ async def _prompt_tokens(url: str) -> int:
         return (await answer.json())["usage"]["prompt_tokens"]
 
 
+@pytest.mark.engine
+async def test_an_answer_that_cannot_go_on_ends_alone(engine_url: str):
+    """The door cannot tell every such grammar.  Beside others that are drawn at random it ended the whole engine."""
+    client = EngineClient(engine_url, "tram-demo")
+    await client.open()
+    dead = {"type": "json_schema", "json_schema": {"name": "dead", "schema": {"allOf": [{"$ref": "#"}]}}}
+    wishes = [{"temperature": 0, "response_format": dead}, {"temperature": 0.7, "max_tokens": 40}] * 4
+    try:
+        answers = await asyncio.gather(
+            *(_end(client, number, wish) for number, wish in enumerate(wishes)), return_exceptions=True
+        )
+    finally:
+        await client.close()
+    assert all(isinstance(each, InvalidRequest) for each in answers[::2]), answers
+    assert all(each == "stop" for each in answers[1::2]), answers
+
+
+async def _end(client: EngineClient, number: int, wish: dict[str, object]) -> str:
+    chunks = [chunk async for chunk in client.stream(wish, ASKED, rid=f"job-{number}", cache_salt=SALT)]
+    return next(end for chunk in chunks for choice in chunk["choices"] if (end := choice.get("finish_reason")))
+
+
 async def test_an_idle_connection_is_dropped_before_the_engine_may_drop_it():
     """SGLang and uvicorn drop it after 5 s, and what is just then on its way is lost: an attempt of a job."""
     dropped = asyncio.Event()

@@ -57,6 +57,7 @@ def test_a_schema_that_the_engine_can_follow(schema):
 
 BAD_SCHEMAS = [
     ({"$ref": "#"}, "here", "leads to itself"),
+    ({"allOf": [{"$ref": "#"}]}, "here.allOf[0]", "leads to itself"),
     (
         {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
         "here",
