@@ -18,7 +18,7 @@ from api.lines import EventStream, chat_closing, entries, only
 from api.records import job_of, stream_of
 from infra.clock import now_ms
 from infra.results import clear, result_of
-from infra.token_stream import START, EventId
+from infra.token_stream import NUMBER_MOST, START, EventId
 from models import transcripts
 from models.accounts import Caller
 from models.deletions import delete_job
@@ -58,7 +58,7 @@ async def retrieve_completion(
     name: str,
     stream: bool = False,
     starting_after: Annotated[
-        int, Query(ge=0, description="Number of the last chunk seen: the end of its event id")
+        int, Query(ge=0, le=NUMBER_MOST, description="Number of the last chunk seen: the end of its event id")
     ] = 0,
 ) -> Response:
     state, caller = state_of(request), await caller_of(request)

@@ -365,6 +365,14 @@ def test_an_event_id_that_was_never_sent(api: Api, last: str):
     refused(answer, 400, "last_event_id" if "\0" in last else "Last-Event-ID")
 
 
+@pytest.mark.parametrize("number", [-1, 10**15, 2**64, 10**30, "x"])
+def test_a_number_that_no_chunk_has(api: Api, number: object):
+    """One that Redis does not take would stop every stream that the process reads."""
+    path = f"/v1/chat/completions/chatcmpl-{api.job_id.removeprefix('job_')}"
+    answer = api.http.get(path, params={"stream": True, "starting_after": number})
+    refused(answer, 400, "starting_after")
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE", "HEAD"])
 def test_a_method_that_is_not_there(api: Api, method: str):
     answer = api.http.request(method, "/v1/jobs")
