@@ -440,3 +440,26 @@ def test_where_a_tool_is_named_the_engine_sees_no_other():
 )
 def test_every_tier_of_openais_is_one_of_ours(asked, tier):
     assert tier_of(asked) is tier
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+def test_of_many_parts_the_first_that_is_wrong_is_told(role):
+    """A body has room for a million; each in several errors is gigabytes."""
+    message = {"role": role, "content": [TEXT, *[{}] * 10_000], "tool_call_id": "call_1"}
+    with pytest.raises(ValidationError) as caught:
+        ChatRequest.model_validate(body(message))
+    assert caught.value.error_count() < 10
+    assert explain(caught.value, body(message)).param.startswith("messages[0].content[1]")
+
+
+def test_of_many_calls_the_first_that_is_wrong_is_told():
+    with pytest.raises(ValidationError) as caught:
+        ChatRequest.model_validate(body({"role": "assistant", "tool_calls": [CALL, *[{}] * 10_000]}))
+    assert caught.value.error_count() < 10
+
+
+def test_not_all_that_is_wrong_with_a_body_is_looked_at():
+    asked = body(**{f"k{number}": 1 for number in range(5_000)})
+    with pytest.raises(ValidationError) as caught:
+        ChatRequest.model_validate(asked)
+    assert len(explain(caught.value, asked).param) == len("k100"), "of the first thousand the longest"
