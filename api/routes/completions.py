@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
-from sqlalchemy import update
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -21,7 +20,7 @@ from api.records import job_of, stream_of
 from infra.clock import now_ms
 from infra.results import PAGE_BYTES, clear, result_of
 from infra.token_stream import NUMBER_MOST, START, EventId
-from models import transcripts
+from models import jobs, transcripts
 from models.accounts import Caller
 from models.deletions import delete_job
 from models.errors import Conflict, InvalidRequest, NotFound
@@ -85,8 +84,7 @@ async def update_completion(request: Request, name: str) -> Response:
     body = await body_of(request)
     wanted = validated(CompletionUpdate, body)
     job = await _stored(state, caller, name)
-    step = update(Job).where(Job.id == job.id).values(meta=wanted.metadata)
-    await state.database.write(lambda session: session.execute(step))
+    await state.database.write(partial(jobs.describe, job_id=job.id, meta=wanted.metadata))
     job = await _stored(state, caller, name)
     return json_response(completion_view(job, await _completion(state, job)))
 
