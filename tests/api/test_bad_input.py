@@ -316,6 +316,7 @@ def test_who_has_no_key_gets_nothing(api: Api, authorization: str):
         ("GET", "/v1/models/{}"),
         ("GET", "/v1/chat/completions/{}"),
         ("DELETE", "/v1/chat/completions/{}"),
+        ("GET", "/v1/files/signed/{}/result.json?expires=1&signature=x"),
     ],
 )
 def test_an_id_of_nothing(api: Api, method: str, path: str, odd: str):
