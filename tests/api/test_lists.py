@@ -1,4 +1,4 @@
-"""Is a list of stored completions bounded by what they hold, too?  In process, on a real database."""
+"""Is a list of answers bounded by what they hold, too?  In process, on a real database."""
 
 from types import SimpleNamespace
 
@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from api.deps import State
 from api.routes.completions import list_completions
+from api.routes.jobs import list_jobs
 from infra.results import PAGE_BYTES
 from models import accounts, jobs
 from models.handover import Ending
@@ -49,3 +50,12 @@ async def test_a_page_of_large_answers_ends_early_and_says_so(world):
         pages.append([each["id"] for each in page["data"]])
         after, more = page["last_id"].replace("chatcmpl-", "job_"), page["has_more"]
     assert pages == [[completion_of(job) for job in world.made[:2]], [completion_of(world.made[2])]]
+
+
+async def test_a_list_of_jobs_does_not_read_what_it_does_not_show(world, monkeypatch):
+    """A hundred that wait may have four megabytes of messages each."""
+    monkeypatch.setattr("models.tables.base.unpack", None)
+    query = {"state_word": None, "door": None, "part_of": None, "model": None}
+    times = {"created_after": None, "created_before": None}
+    page = orjson.loads((await list_jobs(world.request, Window(limit=2), **query, **times)).body)
+    assert [each["id"] for each in page["data"]] == world.made[:0:-1]
