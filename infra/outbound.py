@@ -232,7 +232,7 @@ def _parsed(url: str) -> URL:
         raise InvalidRequest("holds white space, a backslash or a control character")
     try:
         parsed = URL(url)
-    except ValueError as fault:
+    except (ValueError, IndexError) as fault:  # the latter where brackets stand before an @ and nothing behind it
         raise InvalidRequest("is not a URL") from fault
     if parsed.scheme not in {"http", "https"} or not parsed.raw_host:
         raise InvalidRequest("must be an http or https URL with a host")

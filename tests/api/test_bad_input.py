@@ -229,6 +229,7 @@ JOB_FIELDS = [
     ({"webhook_url": "ftp://example.com/"}, "webhook_url"),
     ({"webhook_url": "http://"}, "webhook_url"),
     ({"webhook_url": "http://[::1"}, "webhook_url"),
+    ({"webhook_url": "http://[::1]@"}, "webhook_url"),
     ({"webhook_url": "http://exa mple.com/"}, "webhook_url"),
     ({"webhook_url": "http://example.com:99999/"}, "webhook_url"),
     ({"webhook_url": "http://user:word@example.com/"}, "webhook_url"),
