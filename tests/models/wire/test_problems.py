@@ -64,7 +64,7 @@ LONG = "k" * 1_000_000
 def test_a_long_key_is_not_copied_for_all_that_is_below_it(value):
     """What follows is sought by its place: a body of 4 MB had room for a million places of a megabyte each."""
     body = {LONG: list(range(100_000)), "z": value}
-    began = time.process_time()
+    began = time.thread_time()
     assert nul_in(body) == ("z" if value == "\0" else None)
     assert rounded_in(orjson.dumps(body), body) is None
-    assert time.process_time() - began < CPU_S
+    assert time.thread_time() - began < CPU_S
