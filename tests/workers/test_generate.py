@@ -210,9 +210,11 @@ async def test_leases_are_renewed_again_whatever_the_database_said(renewals, wor
     running = asyncio.create_task(generate(world.node, job_id))
     await world.engine.until(lambda: world.engine.seen == 1)
     await world.node.database.write(lambda session: session.execute(text("ALTER TABLE jobs RENAME TO jobs_away")))
-    while await asyncio.wait_for(renewals.get(), WITHIN_S) is not None:
-        pass
-    await world.node.database.write(lambda session: session.execute(text("ALTER TABLE jobs_away RENAME TO jobs")))
+    try:
+        while await asyncio.wait_for(renewals.get(), WITHIN_S) is not None:
+            pass
+    finally:
+        await world.node.database.write(lambda session: session.execute(text("ALTER TABLE jobs_away RENAME TO jobs")))
     while await asyncio.wait_for(renewals.get(), WITHIN_S) != [job_id]:
         pass
     running.cancel()
