@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from infra import fleet
 from infra.admission import admit
@@ -344,6 +345,25 @@ async def test_a_place_is_given_back_that_another_feeder_s_job_has_no_need_of(wo
     first.intake = Late()
     await turn(first)
     assert await world.redis.zcard(f"{ACCOUNT}{world.account}:open") == 0
+
+
+async def test_jobs_that_were_made_unheard_keep_their_places_and_are_published(world, monkeypatch):
+    """The commit has happened; the connection broke before that was heard, and the verb runs again."""
+    commit, lost = world.database._commit, []
+
+    def lossy(batch):
+        told = commit(batch)
+        if not lost and any(getattr(write.verb, "func", None) is batches.feed for write in batch):
+            lost.append(told)
+            raise OperationalError("COMMIT", {}, Exception("lost"), connection_invalidated=True)
+        return told
+
+    monkeypatch.setattr(world.database, "_commit", lossy)
+    await parallel(world, 3)
+    await begin(world, rows=2)
+    await turn(world.feeder())
+    assert lost
+    assert await world.redis.zcard(f"{ACCOUNT}{world.account}:open") == len(world.sent) == await answer(world) == 2
 
 
 async def test_of_rows_that_wait_for_a_limit_one_at_a_time_is_prepared(world):
