@@ -478,3 +478,20 @@ async def test_a_row_that_is_no_request_fails_with_its_reason(world):
     await turn(feeder)
     (row,) = await rows(world)
     assert (row.state, row.error["kind"]) == (RowState.FAILED, "InvalidRequest")
+
+
+async def test_a_row_over_which_our_own_code_breaks_holds_up_no_other(world):
+    """It would break over it the next time, too."""
+
+    class Breaking:
+        async def prepare(self, caller, body, *more):
+            return await prompt.prepare(caller, body, *more) if body["user"] != "1" else {}["no such thing"]
+
+    feeder = world.feeder()
+    prompt, feeder.intake = feeder.intake, Breaking()
+    await begin(world, rows=3)
+    await turn(feeder)
+    assert await answer(world) == 2
+    await turn(feeder)
+    assert [row.error and row.error["code"] for row in await rows(world)] == [None, "server_error", None]
+    assert (await get(world)).state is BatchState.COMPLETED
