@@ -70,12 +70,13 @@ async def test_an_idle_engine_makes_no_token_and_is_well():
         assert [await watch.complaint() for _ in range(3)] == ["", "", ""]
 
 
-async def test_a_scheduler_that_takes_nothing_is_a_complaint_though_it_seems_idle(monkeypatch):
-    monkeypatch.setattr("infra.engine.watch._TOKEN", aiohttp.ClientTimeout(total=0.2))
+async def test_a_scheduler_that_takes_nothing_is_a_complaint_though_it_seems_idle():
     engine = Engine(IDLE)
     async with engine.running() as watch:
         engine.takes.clear()
-        assert await watch.complaint() == "it took no request"
+        with pytest.MonkeyPatch.context() as impatient:  # only where nothing comes anyway
+            impatient.setattr("infra.engine.watch._TOKEN", aiohttp.ClientTimeout(total=0.2))
+            assert await watch.complaint() == "it took no request"
         engine.takes.set()
         assert await watch.complaint() == ""
         engine.statuses["token"] = 503
