@@ -108,10 +108,7 @@ def running(session: Session, batch_id: str) -> int:
 
 
 def feed(session: Session, batch_id: str, new: Mapping[int, NewJob]) -> set[int]:
-    """The rows of these numbers become these jobs; the numbers of those that did (the others have been fed or ended meanwhile).
-
-    A repetition, after a commit whose answer was lost, finds its own jobs there.
-    """
+    """The rows of these numbers become these jobs; the numbers of those that did, now or when the answer to a commit was lost."""
     still = _rows(batch_id, RowState.WAITING).where(BatchRow.number.in_(new)).with_only_columns(BatchRow.number)
     fed = sorted(session.scalars(still.with_for_update()))
     if fed:
