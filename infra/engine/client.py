@@ -139,10 +139,11 @@ class EngineClient:
     async def is_sglang(self) -> bool:
         """Only SGLang goes on with a message that has begun (`continue_final_message`), aborts by id and salts its cache.
 
-        Raises EngineLost: who did not answer has not said no, and to be taken for another would cost accounts their salts.
+        Raises EngineLost: who did not answer has not said no, and to be taken for another would cost accounts their salts.  Nor has a
+        gateway that says 404 to everything while its engine starts.
         """
         if self._is_sglang is None:
-            status, told = await self._got("/model_info")
+            status, told = await self._got("/model_info") if await self.is_ready() else (None, b"")
             if status is None or status >= _HTTP_SERVER:
                 raise EngineLost("the engine does not say what it is")
             self._leaves_calls = _NO_PARSER.search(told) is not None

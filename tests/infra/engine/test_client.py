@@ -126,6 +126,15 @@ async def test_who_does_not_answer_has_not_said_what_it_is(engine: FakeEngine, c
         await client.is_sglang()
 
 
+async def test_neither_has_a_gateway_that_knows_no_engine_yet(client: EngineClient):
+    with pytest.MonkeyPatch.context() as starting:
+        for path in ("/model_info", "/ready", "/v1/models"):
+            starting.setitem(ROUTES, ("GET", path), lambda _, link, *__: link.reply(404))
+        with pytest.raises(EngineLost):
+            await client.is_sglang()
+    assert await client.is_sglang()
+
+
 STRICT = {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"title": "F"}, "strict": True}}]}
 
 
