@@ -203,6 +203,7 @@ def connect(url: str, *, begin: str, connections: int, answer_s: float | None = 
     from infra import postgres  # noqa: PLC0415 -- SQLite does without its driver
 
     engine = create_engine(url, pool_pre_ping=True, connect_args=postgres.OPTIONS, **pool)
+    event.listen(engine, "handle_error", postgres.give_up_standby)
     if answer_s is not None:
         event.listen(engine, "do_connect", postgres.connecting(answer_s))
     return engine
