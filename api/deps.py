@@ -65,7 +65,7 @@ def state_of(request: Request) -> State:
 
 async def caller_of(request: Request) -> Caller:
     """Whose key it is.  Raises Unauthenticated, and InvalidRequest for an address no route could make sense of."""
-    _acceptable(request)
+    check_address(request)
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Unauthenticated(
@@ -82,8 +82,8 @@ def _tag(request: Request) -> str | None:
     return tag or None
 
 
-def _acceptable(request: Request) -> None:
-    """Postgres' texts cannot hold NUL; who sends ever more headers wants something else than an answer."""
+def check_address(request: Request) -> None:
+    """Raises InvalidRequest.  Postgres' texts cannot hold NUL; who sends ever more headers wants something else than an answer."""
     if "\0" in request.scope["path"]:
         raise InvalidRequest("NUL characters are not accepted", param="path")
     if b"%00" in request.scope["query_string"]:

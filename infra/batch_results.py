@@ -11,16 +11,13 @@ import orjson
 
 from infra.database import Database
 from infra.objects import ObjectStore
-from infra.results import result_of
+from infra.results import PAGE_BYTES, result_of
 from models import batch_results
 from models.batch_results import Ended
 from models.lifecycle import JobState
 from models.tables.batches import Batch
 from models.tables.jobs import Job
 from models.wire.batches import line
-
-PAGE_BYTES = 8 << 20
-"""A page of ordinary answers has a tenth of that; the line that reaches it is the last."""
 
 
 async def line_of(objects: ObjectStore, batch: Batch, ended: Ended) -> bytes:

@@ -7,7 +7,7 @@ the network on our side: a private address, a name without one and a closed port
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,21 +34,21 @@ class Images:
 
     async def brought(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The messages with every image in them.  Raises InvalidRequest that names one which cannot be had."""
-        wanted: dict[str, str] = {}
+        wanted: dict[str, list[str]] = {}
         for where, part in image_parts(messages):
             if is_address(url := part["image_url"]["url"]):
-                wanted.setdefault(url, f"{where}.image_url.url")
+                wanted.setdefault(url, []).append(f"{where}.image_url.url")
         if not wanted:
             return messages
         found = await self._all(wanted)
         return [_shown(message, found) for message in messages]
 
-    async def _all(self, wanted: Mapping[str, str]) -> dict[str, str]:
-        """The `data:` URL of what lies at each address."""
+    async def _all(self, wanted: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """The `data:` URL of what lies at each address, by the places where it is named."""
         errand = _Errand(self._outbound, self._places, asyncio.get_running_loop().time() + self._within_s)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = {url: group.create_task(errand.fetch(url, where)) for url, where in wanted.items()}
+                tasks = {url: group.create_task(errand.fetch(url, places)) for url, places in wanted.items()}
         except ExceptionGroup as broken:  # the others are cancelled
             raise broken.exceptions[0] from None
         return {url: task.result() for url, task in tasks.items()}
@@ -65,10 +65,11 @@ class _Errand:
     left_bytes: int = ALL_MOST_BYTES
     own: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OF_ONE_AT_ONCE))
 
-    async def fetch(self, url: str, where: str) -> str:
+    async def fetch(self, url: str, named: Sequence[str]) -> str:
+        where, times = named[0], len(named)
         try:
             async with asyncio.timeout_at(self.until), self.own, self.places:
-                found = await self.outbound.get(url, min(EACH_MOST_BYTES, self.left_bytes), WITHIN_S)
+                found = await self.outbound.get(url, min(EACH_MOST_BYTES, self.left_bytes // times), WITHIN_S)
         except TimeoutError:
             raise _refusal("did not come in time", where) from None
         except Unreachable as fault:
@@ -76,10 +77,11 @@ class _Errand:
             raise _refusal("did not come in time" if late else "cannot be fetched from here", where) from None
         if found.status != _OK:
             raise _refusal(f"is not there: its server answered {found.status}", where)
-        return await self._as_url(found.body, where)
+        return await self._as_url(found.body, where, times)
 
-    async def _as_url(self, image: bytes | None, where: str) -> str:
-        self.left_bytes -= len(image or b"")
+    async def _as_url(self, image: bytes | None, where: str, times: int) -> str:
+        """It stands in the messages as often as it is named there."""
+        self.left_bytes -= len(image or b"") * times
         if image is None or self.left_bytes < 0:
             most, all_most = EACH_MOST_BYTES >> 20, ALL_MOST_BYTES >> 20
             raise _refusal(f"is too large: one may have {most} MiB, all together {all_most}", where)

@@ -19,6 +19,9 @@ from models.tables.jobs import Job
 
 log = logging.getLogger(__name__)
 
+PAGE_BYTES = 8 << 20
+"""Of a list of answers; a page of ordinary ones has a tenth of that.  The one that reaches it is the last."""
+
 
 def key_of(job_id: str, attempt: int) -> str:
     return f"results/{job_id}/{attempt}"

@@ -150,9 +150,10 @@ def signing_secrets(session: Session, account_id: str, now_ms: int) -> list[str]
     return [account.webhook_secret, account.previous_secret]
 
 
-def rotate_secret(session: Session, account_id: str, now_ms: int) -> str:
+def rotate_secret(session: Session, account_id: str, secret: str, now_ms: int) -> None:
+    """`secret` signs from now on.  A repetition finds it there: else the one before it would sign no more."""
     account = session.get_one(Account, account_id, with_for_update={"key_share": True})
-    account.previous_secret, account.previous_until_ms = account.webhook_secret, now_ms + ROTATION_MS
-    account.webhook_secret = new_secret()
-    session.flush()
-    return account.webhook_secret
+    if account.webhook_secret != secret:
+        account.previous_secret, account.previous_until_ms = account.webhook_secret, now_ms + ROTATION_MS
+        account.webhook_secret = secret
+        session.flush()

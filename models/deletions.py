@@ -26,8 +26,10 @@ _AT_ONCE = 100
 
 
 def delete_job(session: Session, job_id: str, now_ms: int) -> None:
-    """Of an ended job of the caller's."""
-    job = session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one()
+    """Of an ended job of the caller's; of what is gone already, nothing."""
+    job = session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one_or_none()
+    if job is None:  # it was imported, and somebody was quicker, or this is a repetition
+        return
     assert job.state in FINAL
     _alone(session, job.account_id)
     turn = session.get(Turn, job_id)

@@ -141,6 +141,11 @@ def forgotten(session: Session, ids: Collection[str]) -> None:
     session.execute(update(Job).where(Job.id.in_(ids)).values(forget_due_ms=None))
 
 
+def describe(session: Session, job_id: str, meta: dict[str, str]) -> None:
+    """Its owner's notes on it; one that was deleted meanwhile gets none."""
+    session.execute(update(Job).where(Job.id == job_id, Job.deleted_ms.is_(None)).values(meta=meta))
+
+
 def find(session: Session, account_id: str, job_id: str) -> Job | None:
     return session.scalar(select(Job).where(Job.id == job_id, Job.account_id == account_id, Job.deleted_ms.is_(None)))
 

@@ -3,13 +3,13 @@
 A page is asked one row longer than it is, to know whether another follows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, String, func, select
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, defer
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -38,8 +38,17 @@ class Window:
     ascending: bool = False
 
 
-def page(session: Session, table: type[Row], account_id: str, window: Window, *where: ColumnElement[bool]) -> Page[Row]:
+def page(
+    session: Session,
+    table: type[Row],
+    account_id: str,
+    window: Window,
+    *where: ColumnElement[bool],
+    without: Collection[InstrumentedAttribute[Any]] = (),
+) -> Page[Row]:
+    """`without` names columns that are not looked at, and so not read."""
     rows = select(table).where(table.account_id == account_id, *where)
+    rows = rows.options(*(defer(column, raiseload=True) for column in without))
     if window.after is not None:
         rows = rows.where(table.id > window.after if window.ascending else table.id < window.after)
     rows = rows.order_by(table.id if window.ascending else table.id.desc()).limit(window.limit + 1)

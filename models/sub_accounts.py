@@ -7,7 +7,7 @@ too.  Its parent sees what it uses, not what it says.  A closed one is gone for 
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from models import batches
@@ -48,7 +48,10 @@ def change(session: Session, parent_id: str, account_id: str, columns: dict[str,
 
 def close(session: Session, parent_id: str, account_id: str, now_ms: int) -> bool:
     """Its open jobs go on to their end, and its batches are cancelled: nobody has a key any more with which to do so."""
-    if change(session, parent_id, account_id, {"closed_ms": now_ms}) is None:
+    mine = (Account.id == account_id, Account.parent_id == parent_id)
+    still = or_(Account.closed_ms.is_(None), Account.closed_ms == now_ms)  # the latter by what this repeats
+    step = update(Account).where(*mine, still).values(closed_ms=now_ms)
+    if session.scalar(step.returning(Account.id)) is None:
         return False
     batches.cancel_all(session, account_id, now_ms)
     return True

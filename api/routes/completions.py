@@ -3,23 +3,24 @@
 OpenAI's stored completions, and its background responses' way to poll, to come back to a stream and to cancel.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Depends, Query, Request
-from sqlalchemy import update
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from api.answers import json_response, metadata_filters, page_of, window_ascending
+from api.answers import json_response, metadata_filters, page_named, page_of, window_ascending
 from api.cancel import cancel
 from api.deps import State, body_of, caller_of, state_of
 from api.lines import EventStream, chat_closing, entries, only
 from api.records import job_of, stream_of
 from infra.clock import now_ms
-from infra.results import clear, result_of
-from infra.token_stream import START, EventId
-from models import transcripts
+from infra.results import PAGE_BYTES, clear, result_of
+from infra.token_stream import NUMBER_MOST, START, EventId
+from models import jobs, transcripts
 from models.accounts import Caller
 from models.deletions import delete_job
 from models.errors import Conflict, InvalidRequest, NotFound
@@ -42,14 +43,16 @@ async def list_completions(
     pages: Annotated[Window, Depends(window_ascending)],
     model: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
+    """Where answers are large, a page has fewer than its limit."""
     state, caller = state_of(request), await caller_of(request)
     where = [Job.store.is_(True), Job.deleted_ms.is_(None), Job.state == JobState.COMPLETED]
     where += [Job.door.not_in((Door.REPLAY, Door.EVAL, Door.IMPORT))]
     where += [Job.model == model] if model else []
     where += metadata_filters(request)
     found = await state.database.read(lambda session: page(session, Job, caller.account_id, pages, *where))
-    views = [completion_view(job, await _completion(state, job)) for job in found.rows]
-    return page_of(views, has_more=found.has_more)
+    told = await _page(state, found.rows)
+    rest = found.has_more or len(told) < len(found.rows)
+    return page_named([*told], [orjson.Fragment(text) for text in told.values()], has_more=rest)
 
 
 @router.get("/{name}", summary="Retrieve a chat completion, or come back to its stream")
@@ -58,7 +61,7 @@ async def retrieve_completion(
     name: str,
     stream: bool = False,
     starting_after: Annotated[
-        int, Query(ge=0, description="Number of the last chunk seen: the end of its event id")
+        int, Query(ge=0, le=NUMBER_MOST, description="Number of the last chunk seen: the end of its event id")
     ] = 0,
 ) -> Response:
     state, caller = state_of(request), await caller_of(request)
@@ -81,8 +84,7 @@ async def update_completion(request: Request, name: str) -> Response:
     body = await body_of(request)
     wanted = validated(CompletionUpdate, body)
     job = await _stored(state, caller, name)
-    step = update(Job).where(Job.id == job.id).values(meta=wanted.metadata)
-    await state.database.write(lambda session: session.execute(step))
+    await state.database.write(partial(jobs.describe, job_id=job.id, meta=wanted.metadata))
     job = await _stored(state, caller, name)
     return json_response(completion_view(job, await _completion(state, job)))
 
@@ -127,6 +129,16 @@ async def _stored(state: State, caller: Caller, name: str) -> Job:
     if not job.store:
         raise NotFound(f"the chat completion {name!r} was not stored", param="completion_id")
     return job
+
+
+async def _page(state: State, rows: Sequence[Job]) -> dict[str, bytes]:
+    """One after the other: an answer with all its log probabilities takes megabytes as text, and more while it is parsed."""
+    told: dict[str, bytes] = {}
+    for job in rows:
+        if sum(map(len, told.values())) >= PAGE_BYTES:
+            break
+        told[completion_of(job.id)] = orjson.dumps(completion_view(job, await _completion(state, job)))
+    return told
 
 
 async def _completion(state: State, job: Job) -> dict[str, Any] | None:

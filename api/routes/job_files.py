@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.answers import json_response
-from api.deps import State, caller_of, state_of
+from api.deps import State, caller_of, check_address, state_of
 from api.records import job_of
 from infra.clock import now_ms
 from infra.results import result_of
@@ -56,6 +56,7 @@ async def download_by_link(
     expires: Annotated[int, Query(ge=0, le=_LATEST_S, description="Unix time in seconds")],
     signature: Annotated[str, Query(max_length=64)],
 ) -> Response:
+    check_address(request)  # nobody's key is asked for, where else it would be
     state = state_of(request)
     job, salt = await state.database.read(partial(_signed, job_id=job_id))
     links.check(salt, request.url.path, expires, signature, now_ms())

@@ -26,6 +26,8 @@ from models.wire.ending import StreamEnd
 from models.wire.jobs import job_view
 
 router = APIRouter(prefix="/v1/jobs")
+_UNSHOWN = (Job.messages, Job.chain, Job.parameters, Job.result)
+"""Of a job in a list; what waits may have megabytes of each."""
 _LATEST_S = 253_402_300_799  # the end of the year 9999; in milliseconds it still fits the column
 
 
@@ -59,7 +61,8 @@ async def list_jobs(
     ]
     where = [clause for given, clause in wanted if given is not None]
     where += [Job.deleted_ms.is_(None), *metadata_filters(request)]
-    found = await state.database.read(lambda session: page(session, Job, caller.account_id, pages, *where))
+    query = partial(page, without=_UNSHOWN)
+    found = await state.database.read(lambda session: query(session, Job, caller.account_id, pages, *where))
     return page_of([job_view(job) for job in found.rows], has_more=found.has_more)
 
 

@@ -14,7 +14,7 @@ from models import accounts, deliveries
 from models.errors import NotFound
 from models.listings import Window, page
 from models.tables.webhooks import Delivery, DeliveryAttempt, DeliveryState
-from models.webhooks import SCHEDULE_S
+from models.webhooks import SCHEDULE_S, new_secret
 
 router = APIRouter(prefix="/v1")
 
@@ -64,8 +64,10 @@ async def read_secret(request: Request) -> Response:
 
 @router.post("/webhook-secret/rotate", summary="Replace the secret; for a day the old one signs too")
 async def rotate_secret(request: Request) -> Response:
-    state, caller = state_of(request), await caller_of(request)
-    secret = await state.database.write(partial(accounts.rotate_secret, account_id=caller.account_id, now_ms=now_ms()))
+    state, caller, secret = state_of(request), await caller_of(request), new_secret()
+    await state.database.write(
+        partial(accounts.rotate_secret, account_id=caller.account_id, secret=secret, now_ms=now_ms())
+    )
     return json_response({"secret": secret, "previous_valid_for_s": accounts.ROTATION_MS // 1000})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from models.cards.card import Capability, Card, EngineFlags, Flag, Prices, Sampling
+from models.cards.card import ID_CHARACTERS, Capability, Card, EngineFlags, Flag, Prices, Sampling
 from models.errors import Unavailable
 
 ASSUMED_CONTEXT_TOKENS = 32_768
@@ -107,4 +107,5 @@ async def _asked(url: str, path: str) -> Any:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9.-]+", "-", name.lower()).strip("-.") or "joined"
+    """Of a path, which some engines list, its end: the database's column has no room for more."""
+    return re.sub(r"[^a-z0-9.-]+", "-", name.lower())[-ID_CHARACTERS:].strip("-.") or "joined"

@@ -41,6 +41,8 @@ return answers
 """Entries of many streams: id, chunks, `e` or `c`, its value, seconds to live each.  Answers '' or, where refused, the id on top.  One script, since
 its entries appear at once: readers wake once a batch, not once an entry, and a refusal is explained without a second trip."""
 
+NUMBER_MOST = 10**15 - 1
+"""A chunk's, as clients may name it.  Redis' ids end at 64 bits: one beyond them, and the read that names all streams is refused."""
 _EVENT_ID = re.compile(r"([0-9]{1,9})-([0-9]{1,15})")
 
 

@@ -37,6 +37,8 @@ Capability = Literal[
 Flag = bool | int | float | str
 Flags = dict[str, Flag]
 
+ID_CHARACTERS = 100
+"""As many as a job's row has room for."""
 PACKAGED = "packaged"
 """In place of a repository's name: the weights ship with Tramontane."""
 
@@ -128,7 +130,7 @@ def _plain_concurrency(fields: dict[str, Any]) -> int:
 
 
 class Card(_Part):
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=ID_CHARACTERS)
     """What the engine and the queue `chat.<id>` call it."""
     aliases: tuple[str, ...] = ()
     """Other names callers may write."""

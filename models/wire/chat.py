@@ -30,6 +30,10 @@ from models.wire.shape import in_json, in_json_or_calls, json_or_calls
 
 CHOICES_MOST = 16
 STOPS_MOST = 16
+STOP_CHARACTERS = 1_000
+"""SGLang looks back as far at each token of an answer, in the loop that serves everybody's."""
+TOP_K_MOST = 2**31 - 1
+"""SGLang's tensors have no room for more: the scheduler ends of it, and every answer with it."""
 METADATA_MOST = 16
 METADATA_CHARACTERS = 512
 BIASES_MOST = 300
@@ -42,7 +46,7 @@ TIERS = {name: Tier(name) for name in Tier} | {
 """What each of OpenAI's service tiers is here."""
 
 Temperature = Annotated[float, Field(ge=0, le=5)]
-Stop = Annotated[str, Field(min_length=1)]
+Stop = Annotated[str, Field(min_length=1, max_length=STOP_CHARACTERS)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -79,7 +83,7 @@ class ChatRequest(Strict):
     continue_final_message: bool | None = None
     temperature: Temperature | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=TOP_K_MOST)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None

@@ -16,6 +16,12 @@ SCHEMA_CHARACTERS = 65_536
 PROPERTIES_MOST = 500
 VALUES_MOST = 1_000
 """Of all `enum`s together, as with OpenAI."""
+SCHEMAS_MOST = 2_000
+"""Schemas within schemas; a chain of 5,000 definitions compiles for nine seconds."""
+STEPS_MOST = 10_000
+"""That all references of a request may lead, one by one; it takes the door 10 ms to go them."""
+_NAME_CHARACTERS = 64
+"""Of a name in a place: each schema has its own, and a caller's names may be as long as the body."""
 REGEX_CHARACTERS = 2_000
 
 _INEXPRESSIBLE = frozenset(
@@ -28,6 +34,13 @@ _ONE = frozenset({"items", "additionalProperties", "propertyNames", "additionalI
 _LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _CHOICES = ("anyOf", "oneOf", "allOf")
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
+_BOUNDS = {
+    "characters": (SCHEMA_CHARACTERS, "characters of names and values"),
+    "properties": (PROPERTIES_MOST, "properties"),
+    "values": (VALUES_MOST, "values in enums"),
+    "schemas": (SCHEMAS_MOST, "schemas within schemas"),
+    "steps": (STEPS_MOST, "steps from reference to reference"),
+}
 _RUNS_CHARACTERS = 500
 """What all repetitions of a bounded, varying length may match together; two of 200 beside one another cost 60 ms a token."""
 _NESTED_CHARACTERS = 40
@@ -37,16 +50,16 @@ _UNBOUNDED = float("inf")
 
 def check_schemas(schemas: Mapping[str, Mapping[str, Any]]) -> None:
     """The JSON schemas of one request, by their places, which together have to stay within bounds."""
-    tally = {"characters": 0, "properties": 0, "values": 0}
+    tally = dict.fromkeys(_BOUNDS, 0)
     for where, root in schemas.items():
         sound: set[str] = set()
         for place, schema in _within(root, where):
-            _check_node(schema, place)
-            if "$ref" in schema:
-                _check_reference(schema, root, place, sound)
             _count(schema, tally)
+            if "$ref" in schema:
+                tally["steps"] += _check_reference(schema, root, place, sound)
             if found := _over(tally):
                 raise ValueError(f"{where}: {found}")
+            _check_node(schema, place)
 
 
 def check_regex(pattern: str, where: str) -> None:
@@ -71,11 +84,15 @@ def _within(root: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _children(schema: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
     for keyword, value in schema.items():
         if keyword in _MAPS and isinstance(value, dict):
-            yield from ((f"{place}.{keyword}.{_UNNAMED.sub('_', name)}", child) for name, child in value.items())
+            yield from ((f"{place}.{keyword}.{_shown(name)}", child) for name, child in value.items())
         elif keyword in _LISTS and isinstance(value, list):
             yield from ((f"{place}.{keyword}[{number}]", child) for number, child in enumerate(value))
         elif keyword in _ONE:
             yield f"{place}.{keyword}", value
+
+
+def _shown(name: str) -> str:
+    return _UNNAMED.sub("_", name[:_NAME_CHARACTERS])
 
 
 def _check_node(schema: Mapping[str, Any], place: str) -> None:
@@ -91,15 +108,17 @@ def _check_node(schema: Mapping[str, Any], place: str) -> None:
             check_regex(pattern, place)
 
 
-def _check_reference(schema: Mapping[str, Any], root: Mapping[str, Any], place: str, sound: set[str]) -> None:
-    """Whoever follows references and choices from here comes to something else.  `sound`: names of which that is known.
+def _check_reference(schema: Mapping[str, Any], root: Mapping[str, Any], place: str, sound: set[str]) -> int:
+    """Whoever follows references and choices from here comes to something else, in how many steps.  `sound`: names of which it is known.
 
     Else no token is let through.
     """
     left: list[Any] = [schema]
     seen: set[str] = set()
+    steps = 0
     while left:
         here = left.pop()
+        steps += 1
         if isinstance(here, dict) and "$ref" in here:
             name = _named(here["$ref"], place)
             if name in sound:
@@ -109,11 +128,13 @@ def _check_reference(schema: Mapping[str, Any], root: Mapping[str, Any], place: 
                 left.append(_at(root, name, place))
         elif isinstance(here, dict) and (choices := _choices(here)):
             left += choices
+            steps += len(choices)
         else:
             break
     else:
         raise ValueError(f"{place}: this $ref leads to itself and to nothing else")
     sound.add(schema["$ref"])
+    return steps
 
 
 def _choices(schema: Mapping[str, Any]) -> list[Any] | None:
@@ -140,19 +161,19 @@ def _at(root: Mapping[str, Any], name: str, place: str) -> Any:
 def _count(schema: Mapping[str, Any], tally: dict[str, int]) -> None:
     values = schema.get("enum")
     values = [*values] if isinstance(values, list) else []
-    properties = schema.get("properties")
-    names = [*properties] if isinstance(properties, dict) else []
+    maps = (schema.get(keyword) for keyword in ("properties", "patternProperties"))
+    names = [name for each in maps if isinstance(each, dict) for name in each]
     tally["values"] += len(values)
     tally["properties"] += len(names)
     said = [*values, *names, schema.get("const"), schema.get("pattern")]
     tally["characters"] += sum(len(str(each)) for each in said if each is not None)
+    below = (schema.get(keyword) for keyword in _MAPS | _LISTS)
+    tally["schemas"] += sum(len(each) for each in below if isinstance(each, dict | list)) + len(_ONE & schema.keys())
 
 
 def _over(tally: Mapping[str, int]) -> str | None:
-    bounds = {"characters": SCHEMA_CHARACTERS, "properties": PROPERTIES_MOST, "values": VALUES_MOST}
-    words = {"characters": "characters of names and values", "properties": "properties", "values": "values in enums"}
     return next(
-        (f"at most {bounds[name]} {words[name]} are taken" for name in bounds if tally[name] > bounds[name]), None
+        (f"at most {most} {words} are taken" for name, (most, words) in _BOUNDS.items() if tally[name] > most), None
     )
 
 

@@ -32,7 +32,8 @@ class ImagePart(Strict):
     image_url: ImageUrl
 
 
-Text = str | Annotated[list[TextPart], Field(min_length=1)]
+Text = str | Annotated[list[TextPart], Field(min_length=1, fail_fast=True)]
+"""The first part that is wrong tells enough: a body has room for a million, and each would be told in several errors."""
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
@@ -59,7 +60,7 @@ class SystemMessage(Strict):
 
 class UserMessage(Strict):
     role: Literal["user"]
-    content: str | Annotated[list[Part], Field(min_length=1)]
+    content: str | Annotated[list[Part], Field(min_length=1, fail_fast=True)]
     name: str | None = None
 
 
@@ -73,7 +74,7 @@ class AssistantMessage(Strict):
     audio: None = None
     """These three the SDK adds, too."""
     function_call: FunctionCall | None = None
-    tool_calls: Annotated[list[ToolCall], Field(min_length=1)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(min_length=1, fail_fast=True)] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "AssistantMessage":

@@ -16,6 +16,8 @@ from models.errors import InvalidRequest
 _Model = TypeVar("_Model", bound=BaseModel)
 PARAM_CHARACTERS = 200
 """How much of a caller's own key an error repeats."""
+_ERRORS_MOST = 1_000
+"""Looked at, of what is wrong with a body; the door has others to serve."""
 _NAMED = re.compile(r"(\S+): (.*)", re.DOTALL)  # a rule of ours over several fields says itself whose fault it is
 _HALVES = re.compile("[\ud800-\udfff]")
 _TAGS = frozenset(
@@ -36,13 +38,14 @@ def validated(kind: type[_Model], body: Mapping[str, Any]) -> _Model:
 
 def explain(error: ValidationError, body: Any) -> InvalidRequest:
     """The most telling of pydantic's errors: the one that got deepest into the body."""
-    found = [(_param(each, body), each) for each in error.errors(include_url=False)]
+    each_error = error.errors(include_url=False, include_input=False)[:_ERRORS_MOST]
+    found = [(_param(each, body), each) for each in each_error]
     # Of a union's errors at one place, "at least 1 item" says more than "not a string".
     param, worst = max(found, key=lambda pair: (len(pair[0]), not pair[1]["type"].endswith("_type")))
     param = param[:PARAM_CHARACTERS]
     message = worst["msg"].removeprefix("Value error, ")
     if worst["type"] == "value_error" and (named := _NAMED.match(message)):
-        param, message = named[1], named[2]
+        param, message = named[1][:PARAM_CHARACTERS], named[2]
     if worst["type"] == "extra_forbidden":
         shown = param or '""'
         return InvalidRequest(f"unsupported parameter: {shown}", param=param or "body", code="unsupported_parameter")
@@ -115,12 +118,13 @@ def _has_great_float(body: Any) -> bool:
 
 def _first(value: Any, wrong: Callable[[Any], bool], path: str = "") -> str | None:
     """The path to what is wrong; to the object, where a key is."""
+    path = path[:PARAM_CHARACTERS]  # or a long key would be copied for all that is below it
     if wrong(value):
-        return path[:PARAM_CHARACTERS] or "body"
+        return path or "body"
     if isinstance(value, list):
         return next((found for i, item in enumerate(value) if (found := _first(item, wrong, f"{path}[{i}]"))), None)
     if isinstance(value, dict):
-        inside = ((path[:PARAM_CHARACTERS] or "body") if wrong(key) else None for key in value)
+        inside = ((path or "body") if wrong(key) else None for key in value)
         below = (_first(item, wrong, f"{path}.{key}" if path else key) for key, item in value.items())
         return next((found for pair in zip(inside, below, strict=True) for found in pair if found), None)
     return None

@@ -229,6 +229,7 @@ JOB_FIELDS = [
     ({"webhook_url": "ftp://example.com/"}, "webhook_url"),
     ({"webhook_url": "http://"}, "webhook_url"),
     ({"webhook_url": "http://[::1"}, "webhook_url"),
+    ({"webhook_url": "http://[::1]@"}, "webhook_url"),
     ({"webhook_url": "http://exa mple.com/"}, "webhook_url"),
     ({"webhook_url": "http://example.com:99999/"}, "webhook_url"),
     ({"webhook_url": "http://user:word@example.com/"}, "webhook_url"),
@@ -316,6 +317,7 @@ def test_who_has_no_key_gets_nothing(api: Api, authorization: str):
         ("GET", "/v1/models/{}"),
         ("GET", "/v1/chat/completions/{}"),
         ("DELETE", "/v1/chat/completions/{}"),
+        ("GET", "/v1/files/signed/{}/result.json?expires=1&signature=x"),
     ],
 )
 def test_an_id_of_nothing(api: Api, method: str, path: str, odd: str):
@@ -363,6 +365,14 @@ def test_metadata_may_have_any_name(api: Api, key: str):
 def test_an_event_id_that_was_never_sent(api: Api, last: str):
     answer = api.http.get(f"/v1/jobs/{api.job_id}/events", params={"last_event_id": last})
     refused(answer, 400, "last_event_id" if "\0" in last else "Last-Event-ID")
+
+
+@pytest.mark.parametrize("number", [-1, 10**15, 2**64, 10**30, "x"])
+def test_a_number_that_no_chunk_has(api: Api, number: object):
+    """One that Redis does not take would stop every stream that the process reads."""
+    path = f"/v1/chat/completions/chatcmpl-{api.job_id.removeprefix('job_')}"
+    answer = api.http.get(path, params={"stream": True, "starting_after": number})
+    refused(answer, 400, "starting_after")
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE", "HEAD"])

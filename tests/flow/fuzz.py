@@ -137,11 +137,16 @@ def _enrich(dice: random.Random, parsed: Json) -> None:
     """A tool's schema may say anything."""
     if "tools" in parsed:
         properties = parsed["tools"][0]["function"]["parameters"]["properties"]
-        properties[_word(dice)] = {"description": _word(dice), "default": dice.choice((*NUMBERS, *OTHERS))}
+        properties[_word(dice)] = {"description": _word(dice), "default": _other(dice, NUMBERS)}
 
 
 def _word(dice: random.Random) -> str:
     return LONG if dice.random() < 0.004 else dice.choice(WORDS) + dice.choice(WORDS)
+
+
+def _other(dice: random.Random, besides: tuple[Json, ...] = ()) -> Json:
+    """One's own: what is bent later would be bent in all bodies to come, and one day hold itself."""
+    return copy.deepcopy(dice.choice((*besides, *OTHERS)))
 
 
 def _somewhere(dice: random.Random, parsed: Json) -> Place:
@@ -163,7 +168,7 @@ def _double(dice: random.Random, parsed: Json) -> None:
 
 def _retype(dice: random.Random, parsed: Json) -> None:
     holder, key = _somewhere(dice, parsed)
-    holder[key] = dice.choice((*OTHERS, *NUMBERS, *WORDS, NUL, HALF))
+    holder[key] = _other(dice, (*NUMBERS, *WORDS, NUL, HALF))
 
 
 def _nest(dice: random.Random, parsed: Json) -> None:
@@ -181,7 +186,7 @@ def _number(dice: random.Random, parsed: Json) -> None:
 def _stranger(dice: random.Random, parsed: Json) -> None:
     holder, _ = _somewhere(dice, parsed)
     if isinstance(holder, dict):
-        holder[dice.choice((*WORDS, "temprature", "rid", "cache_salt", "__proto__", NUL, HALF))] = dice.choice(OTHERS)
+        holder[dice.choice((*WORDS, "temprature", "rid", "cache_salt", "__proto__", NUL, HALF))] = _other(dice)
 
 
 def _swap(dice: random.Random, parsed: Json) -> None:

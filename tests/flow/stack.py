@@ -5,6 +5,7 @@ with Stack(folder, engine, TRAM_CONCURRENCY="8") as stack:
     stack.kill("worker")            # SIGKILL to the process itself; its supervisor starts another
 """
 
+import math
 import os
 import re
 import signal
@@ -231,6 +232,11 @@ def cleaned(environment: Mapping[str, str]) -> dict[str, str]:
 
 def said(text: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": text}]
+
+
+def deadline_in(seconds: int) -> int:
+    """No sooner than that: what is cut off of a second would leave a slow machine too little to be accepted in."""
+    return math.ceil(time.time()) + seconds
 
 
 def until(true: Callable[[], object], within_s: float, pause_s: float = 0.05) -> None:

@@ -2,7 +2,6 @@
 with the answers.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ import aigateway
 import openai
 import pytest
 
-from tests.flow.stack import Stack, said, until
+from tests.flow.stack import Stack, deadline_in, said, until
 
 SHORT = {"max_completion_tokens": 20}
 CENT = 10_000
@@ -249,7 +248,7 @@ def test_the_books_agree_with_the_answers_for_every_ending(priced: Stack, shop):
     until(lambda: mine.http.get(f"/v1/jobs/{running}").json()["timing"]["queued_ms"] is not None, 20)
     mine.cancel(running)
     ids["cancelled"] = [running]
-    ids["expired"] = [mine.submit("!tokens=20 rate=2", deadline=int(time.time()) + 2).json()["id"]]
+    ids["expired"] = [mine.submit("!tokens=20 rate=2", deadline=deadline_in(3)).json()["id"]]
     ids["completed"].append(tagged)
     jobs = {job_id: mine.ended(job_id) for found in ids.values() for job_id in found}
     assert {job["id"]: job["state"] for job in jobs.values()} == {

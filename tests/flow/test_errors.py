@@ -5,7 +5,6 @@ some.
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.flow.stack import Stack, said
+from tests.flow.stack import Stack, deadline_in, said
 
 ABSENT = "mistral-small-24b-instruct-2501-awq"
 """Known, and served by nobody here."""
@@ -64,7 +63,7 @@ def read_a_cancelled_one(client: openai.OpenAI, tram: Stack) -> object:
 
 
 def read_an_expired_one(client: openai.OpenAI, tram: Stack) -> object:
-    return come_back_to(client, tram, tram.submit("!hang", deadline=int(time.time()) + 2))
+    return come_back_to(client, tram, tram.submit("!hang", deadline=deadline_in(3)))
 
 
 def use_a_key_twice(client: openai.OpenAI, tram: Stack) -> object:

@@ -15,7 +15,7 @@ from tests.flow.engine import answers, tokens
 from tests.flow.hooks import Hooks, told
 from tests.flow.production import Production
 from tests.flow.sse import events, numbers, text_of
-from tests.flow.stack import Stack, said, until
+from tests.flow.stack import Stack, deadline_in, said, until
 
 
 def test_a_job_answers_202_and_says_where_it_is(tram: Stack):
@@ -126,7 +126,7 @@ def test_of_many_equal_requests_under_one_key_one_is_made(tram: Stack):
 
 def test_a_deadline_that_passes_in_the_queue(tram: Stack, full: None):
     seen = tram.engine.state()["seen"]
-    job_id = tram.submit("!tokens=3", deadline=int(time.time()) + 2)
+    job_id = tram.submit("!tokens=3", deadline=deadline_in(3))
     job = tram.ended(job_id)
     assert (job["state"], job["status"], job["error_code"]) == ("expired", "failed", "deadline_exceeded")
     assert job["usage"]["total_tokens"] == 0
@@ -134,7 +134,7 @@ def test_a_deadline_that_passes_in_the_queue(tram: Stack, full: None):
 
 
 def test_a_deadline_that_passes_in_mid_answer(tram: Stack):
-    job_id = tram.submit("!tokens=1000 rate=20", deadline=int(time.time()) + 4)
+    job_id = tram.submit("!tokens=1000 rate=20", deadline=deadline_in(6))
     job = tram.ended(job_id)
     assert (job["state"], job["error_code"]) == ("expired", "deadline_exceeded")
     assert tram.engine.aborted(job_id)["tokens"] == job["usage"]["completion_tokens"] > 0

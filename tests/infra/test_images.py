@@ -100,6 +100,13 @@ async def test_all_together_have_a_bound(brought, receiver):
     assert "too large" in (await refused(brought, *urls)).message
 
 
+async def test_a_picture_counts_as_often_as_it_is_shown(brought, receiver):
+    """It is fetched once, and stands in the messages that are kept and sent as often as it is named."""
+    receiver.script(*[Reply(200, PNG + b"\0" * (ALL_MOST_BYTES // 3))] * 2)
+    await brought(asked(*[image(receiver.url)] * 2))
+    assert "too large" in (await refused(brought, *[receiver.url] * 4)).message
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -10,10 +10,12 @@ from models import deletions, jobs, transcripts
 from models.accounts import create_account
 from models.errors import Conflict
 from models.handover import Doomed, Ending
+from models.imports import bring_all
 from models.jobs import LEASE_MS, MAX_ATTEMPTS
 from models.lifecycle import FINAL, JobState
 from models.tables.jobs import Door, Job
 from models.tables.transcripts import Answer, Conversation, Message, Turn
+from models.wire.imported import parsed
 from tests.models.conftest import (
     LOST,
     NOW,
@@ -68,11 +70,30 @@ def test_nothing_names_the_object_that_held_the_result_and_upkeep_is_told_of_it(
     assert jobs.forget(session, NOW + 1) == [Doomed(job, 1)]
 
 
+def test_what_was_deleted_is_given_no_metadata(session, account):
+    """Who changes it looked a moment before somebody deleted it."""
+    job, other = ended(session, account), ended(session, account)
+    delete(session, job)
+    for each in (job, other):
+        jobs.describe(session, each, {"topic": "secret"})
+    session.expire_all()
+    assert [row(session, each).meta for each in (job, other)] == [{}, {"topic": "secret"}]
+
+
 @pytest.mark.parametrize("state", sorted(FINAL))
 @pytest.mark.parametrize("store", [True, False])
 def test_a_job_can_be_deleted_however_it_ended(session, account, state, store):
     job = ended(session, account, state, store=store)
     delete(session, job)
+    assert counts(session) == (0, 0, 0, 0)
+
+
+def test_what_was_imported_can_be_deleted_twice(session, account):
+    """By two at once, or by a repetition whose first answer was lost: its row is gone with the first."""
+    bring_all(session, account, [parsed({"messages": [said("a"), said("b", "assistant")]})], "demo", NOW)
+    job = session.scalars(select(Job.id)).one()
+    for _ in range(2):
+        delete(session, job)
     assert counts(session) == (0, 0, 0, 0)
 
 

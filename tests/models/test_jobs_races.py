@@ -15,6 +15,7 @@ from models.lifecycle import FINAL, JobState
 from models.tables.jobs import Job
 from models.tables.transcripts import Message, Turn
 from models.tables.webhooks import Delivery
+from models.webhooks import new_secret
 from tests.models.conftest import AT_ONCE, LOST, NOW, at_once, new_job, overlapping, said, spoken
 
 LATE = NOW + LEASE_MS + 1
@@ -104,8 +105,9 @@ def test_two_turns_that_end_together_store_their_common_words_once(engine):
 def test_two_rotations_of_a_secret_follow_one_another(engine):
     """Else one caller would be told a secret that nothing is signed with."""
     account, _ = prepared(engine)
+    first, second = new_secret(), new_secret()
     rotate = partial(accounts.rotate_secret, account_id=account, now_ms=NOW)
-    first, second = overlapping(engine, rotate, rotate)
+    overlapping(engine, partial(rotate, secret=first), partial(rotate, secret=second))
     with Session(engine) as session:
         assert accounts.signing_secrets(session, account, NOW) == [second, first]
 

@@ -51,7 +51,8 @@ def test_a_closed_one_is_gone_and_its_keys_are_void(session, account):
     assert accounts.caller(session, key, NOW) is None
     assert sub_accounts.find(session, account, made.id) is None
     assert sub_accounts.listed(session, account, None, 10) == []
-    assert not sub_accounts.close(session, account, made.id, NOW)
+    assert not sub_accounts.close(session, account, made.id, NOW + 1)
+    assert sub_accounts.close(session, account, made.id, NOW), "a repetition of what closed it"
     assert session.get_one(Account, made.id).closed_ms == NOW
 
 

@@ -5,6 +5,7 @@ import pytest
 from infra.engine.joined import ASSUMED_CONTEXT_TOKENS, CONCURRENCY, Software, card_of, software
 from infra.ports import free_port
 from models.errors import Unavailable
+from models.tables.jobs import Job
 from tests.fakes.engine import FakeEngine
 
 
@@ -14,6 +15,15 @@ async def test_a_card_is_made_from_what_it_lists():
             card = await card_of(url)
             assert (card.id, card.weights, card.aliases) == ("org-tiny-7b", "Org/Tiny_7B", ("Org/Tiny_7B",))
             assert (card.context_tokens, card.concurrency) == (4096, CONCURRENCY)
+
+
+async def test_a_path_as_a_name_is_known_by_its_end():
+    path = f"/mnt/{'deep/' * 30}Mistral_24B"
+    async with FakeEngine(model=path) as engine:
+        card = await card_of(engine.url)
+    assert (card.weights, card.aliases) == (path, (path,))
+    assert card.id.endswith("-deep-mistral-24b")
+    assert len(card.id) <= Job.card.type.length
 
 
 async def test_a_context_that_is_not_told_is_assumed():

@@ -64,7 +64,7 @@ GOOD = [
     body(temperature=0, top_p=1, top_k=-1, min_p=0, seed=-(2**63), n=16, presence_penalty=-2, frequency_penalty=2.0),
     body(temperature=5, repetition_penalty=1.1, max_tokens=1, max_completion_tokens=2**62, seed=2**63 - 1),
     body(stop="x") | {"model": "m", "user": "u", "store": False, "conversation_id": "conv_1"},
-    body(stop=["x"] * 16, stream=True, stream_options={"include_usage": True}),
+    body(stop=["x" * 1_000] * 16, top_k=2**31 - 1, stream=True, stream_options={"include_usage": True}),
     body(
         tools=[{"type": "function", "function": {"name": f"f{n}"}} for n in range(127)] + [TOOL],
         tool_choice=NAMED,
@@ -152,6 +152,7 @@ BAD = [
     (body(top_k=-2), "top_k"),
     (body(top_k=1.5), "top_k"),
     (body(top_k=HUGE), "top_k"),
+    (body(top_k=2**31), "top_k"),
     (body(min_p=-1), "min_p"),
     (body(max_tokens=0), "max_tokens"),
     (body(max_tokens=True), "max_tokens"),
@@ -160,6 +161,8 @@ BAD = [
     (body(stop=["x", 1]), "stop[1]"),
     (body(stop=["x"] * 17), "stop"),
     (body(stop=""), "stop"),
+    (body(stop="x" * 1_001), "stop"),
+    (body(stop=["x", "x" * 1_001]), "stop[1]"),
     (body(stop=["x", ""]), "stop[1]"),
     (body(n=0), "n"),
     (body(n=17), "n"),
@@ -440,3 +443,26 @@ def test_where_a_tool_is_named_the_engine_sees_no_other():
 )
 def test_every_tier_of_openais_is_one_of_ours(asked, tier):
     assert tier_of(asked) is tier
+
+
+@pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
+def test_of_many_parts_the_first_that_is_wrong_is_told(role):
+    """A body has room for a million; each in several errors is gigabytes."""
+    message = {"role": role, "content": [TEXT, *[{}] * 10_000], "tool_call_id": "call_1"}
+    with pytest.raises(ValidationError) as caught:
+        ChatRequest.model_validate(body(message))
+    assert caught.value.error_count() < 10
+    assert explain(caught.value, body(message)).param.startswith("messages[0].content[1]")
+
+
+def test_of_many_calls_the_first_that_is_wrong_is_told():
+    with pytest.raises(ValidationError) as caught:
+        ChatRequest.model_validate(body({"role": "assistant", "tool_calls": [CALL, *[{}] * 10_000]}))
+    assert caught.value.error_count() < 10
+
+
+def test_not_all_that_is_wrong_with_a_body_is_looked_at():
+    asked = body(**{f"k{number}": 1 for number in range(5_000)})
+    with pytest.raises(ValidationError) as caught:
+        ChatRequest.model_validate(asked)
+    assert len(explain(caught.value, asked).param) == len("k100"), "of the first thousand the longest"

@@ -10,6 +10,7 @@ from models.wire.grammar import (
     PROPERTIES_MOST,
     REGEX_CHARACTERS,
     SCHEMA_CHARACTERS,
+    SCHEMAS_MOST,
     VALUES_MOST,
     check_regex,
     check_schemas,
@@ -29,6 +30,12 @@ def deep(count):
     return schema
 
 
+def chained(count):
+    """Definitions of which each refers to the one before it."""
+    later = {f"d{number}": {"$ref": f"#/$defs/d{number - 1}"} for number in range(1, count)}
+    return {"$defs": {"d0": {"type": "string"}} | later}
+
+
 TREE = {
     "$ref": "#/$defs/node",
     "$defs": {
@@ -46,6 +53,8 @@ GOOD_SCHEMAS = [
     {"type": "object", "properties": {"self": {"$ref": "#"}}},
     named(PROPERTIES_MOST),
     {"enum": list(range(VALUES_MOST))},
+    {"anyOf": [{"type": "string"}] * SCHEMAS_MOST},
+    chained(100),
     deep(60),
 ]
 
@@ -82,6 +91,12 @@ BAD_SCHEMAS = [
     ({"enum": list(range(VALUES_MOST + 1))}, "here", "1000 values"),
     ({"const": "a" * (SCHEMA_CHARACTERS + 1)}, "here", "65536 characters"),
     ({"properties": {"a" * (SCHEMA_CHARACTERS + 1): {}}}, "here", "65536 characters"),
+    ({"patternProperties": {f"^{number}$": {} for number in range(PROPERTIES_MOST + 1)}}, "here", "500 properties"),
+    ({"patternProperties": {"a" * (SCHEMA_CHARACTERS + 1): {}}}, "here", "65536 characters"),
+    ({"anyOf": [{"type": "string"}] * (SCHEMAS_MOST + 1)}, "here", "2000 schemas"),
+    ({"$defs": {str(number): {} for number in range(SCHEMAS_MOST + 1)}}, "here", "2000 schemas"),
+    (chained(SCHEMAS_MOST), "here", "10000 steps"),
+    ({"$defs": {"a" * 10_000: {"type": "x"}}}, "here.$defs." + "a" * 64, "no such type"),
 ]
 
 
@@ -186,6 +201,10 @@ def test_an_expression_that_it_cannot(pattern, words):
     assert words in str(caught.value)
 
 
+def many_patterns(count):
+    return {"patternProperties": {f"{number}{'a' * 1900}": {} for number in range(count)}}
+
+
 @given(st.text(st.sampled_from("ab()[]{}|*+?\\.,12^$"), max_size=60))
 def test_whatever_comes_as_an_expression_is_taken_or_refused_in_words(pattern):
     try:
@@ -202,4 +221,7 @@ def test_the_door_itself_is_not_held_up():
         except ValueError:
             continue
     check_schemas({"a": deep(60)})
+    for schema in (chained(20_000), {"$defs": {"a" * 100_000: {"anyOf": [{}] * 50_000}}}, many_patterns(2000)):
+        with pytest.raises(ValueError, match="are taken"):
+            check_schemas({"a": schema})
     assert time.thread_time() - began < QUICK_S

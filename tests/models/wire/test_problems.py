@@ -1,6 +1,7 @@
 """Is a fault found where it stands?  What pydantic finds is told in `test_chat`; here is what is looked for beside it."""
 
 import json
+import time
 
 import orjson
 import pytest
@@ -53,3 +54,17 @@ def test_an_integer_that_would_be_rounded_is_found(number, is_lost):
     raw = json.dumps({"tools": [{"function": {"parameters": {"default": [number]}}}]}).encode()
     where = "tools[0].function.parameters.default[0]" if is_lost else None
     assert rounded_in(raw, orjson.loads(raw)) == where
+
+
+CPU_S = 2.0
+LONG = "k" * 1_000_000
+
+
+@pytest.mark.parametrize("value", ["\0", 1e300], ids=["NUL", "a great number"])
+def test_a_long_key_is_not_copied_for_all_that_is_below_it(value):
+    """What follows is sought by its place: a body of 4 MB had room for a million places of a megabyte each."""
+    body = {LONG: list(range(100_000)), "z": value}
+    began = time.thread_time()
+    assert nul_in(body) == ("z" if value == "\0" else None)
+    assert rounded_in(orjson.dumps(body), body) is None
+    assert time.thread_time() - began < CPU_S
