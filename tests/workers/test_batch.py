@@ -346,6 +346,23 @@ async def test_a_place_is_given_back_that_another_feeder_s_job_has_no_need_of(wo
     assert await world.redis.zcard(f"{ACCOUNT}{world.account}:open") == 0
 
 
+async def test_jobs_whose_feeding_was_repeated_after_a_lost_answer_stay_open_and_are_published(world):
+    await parallel(world, 2)
+    feeder = world.feeder()
+
+    async def twice(verb):
+        told = await world.database.write(verb)
+        return await world.database.write(verb) if getattr(verb, "func", None) is batches.feed else told
+
+    feeder.database = SimpleNamespace(read=world.database.read, write=twice)
+    await begin(world, rows=3)
+    await turn(feeder)
+    made = await world.database.read(lambda session: session.scalars(select(Job.id)).all())
+    assert len(made) == 2
+    assert sorted(world.sent) == sorted(made)
+    assert sorted(map(bytes.decode, await world.redis.zrange(f"{ACCOUNT}{world.account}:open", 0, -1))) == sorted(made)
+
+
 async def test_of_rows_that_wait_for_a_limit_one_at_a_time_is_prepared(world):
     await parallel(world, 2)
     feeder = world.feeder()
