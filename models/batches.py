@@ -83,7 +83,7 @@ def add(session: Session, batch_id: str, rows: Iterable[NewRow]) -> None:
 
 def clear(session: Session, batch_id: str) -> None:
     """Its rows go: whoever made them died on the way and begins anew, or it was cancelled before all were there."""
-    assert session.scalar(select(Batch.started_ms).where(Batch.id == batch_id)) is None
+    assert session.scalar(select(Batch.started_ms).where(Batch.id == batch_id).with_for_update()) is None
     session.execute(delete(BatchRow).where(BatchRow.batch_id == batch_id))
     session.execute(update(Batch).where(Batch.id == batch_id).values(total=0, completed=0, failed=0))
 

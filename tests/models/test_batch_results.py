@@ -2,7 +2,7 @@
 
 import pytest
 
-from models import batch_results, batch_turns, batches, files, jobs
+from models import batch_results, batches, files, jobs
 from models.batches import NewBatch, NewRow
 from models.errors import Conflict
 from models.files import NewFile, Purpose
@@ -65,15 +65,6 @@ def test_a_files_rows_are_read_in_its_order_with_their_jobs(session, account, ba
 def test_results_go_by_their_index(session, account, batch):
     answered(session, account, 1)
     assert "ix_batch_rows_ended" in plan_of(session, lambda s: batch_results.as_they_ended(s, NAME, 1, 10))
-
-
-def test_who_may_make_rows(session, account):
-    batches.begin(session, NewBatch(NAME, account, BatchKind.FILE, {}, NOW))
-    batch_turns.take(session, "me", NOW)
-    assert batch_results.preparing(session, NAME, "me")
-    assert not batch_results.preparing(session, NAME, "you")
-    batches.cancel(session, account, NAME, BatchKind.FILE, NOW)
-    assert not batch_results.preparing(session, NAME, "me")
 
 
 def test_what_is_not_to_be_stored_stays_until_the_file_holds_it(session, account, batch):
