@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from io import BytesIO
 from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session
@@ -197,8 +198,8 @@ async def _items(state: State, caller: Caller, row: Eval, source: Any) -> list[I
     if isinstance(source, FileContent):
         return datasets.inline(source.content)
     if isinstance(source, FileId):
-        lines = (await _file(state, caller, source.id)).splitlines()
-        return await beside(lambda: list(datasets.from_lines(lines)))
+        file = BytesIO(await _file(state, caller, source.id))
+        return await beside(lambda: list(datasets.from_lines(file)))
     meta = {} if row.source["type"] == "custom" else row.source.get("metadata") or {}
     query = partial(logged.items, account_id=caller.account_id, wanted=source, meta=meta)
     return await state.database.read(query)

@@ -1,20 +1,25 @@
 """Are the figures of runs computed beside what others wait for, and not for ever?"""
 
 import asyncio
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
 from api import runs
-from models import accounts, batches, eval_items, evals
+from infra.clock import now_ms
+from infra.objects import DirectoryStore
+from models import accounts, batches, eval_items, evals, files
 from models.batches import NewBatch
 from models.datasets import Item
 from models.errors import InvalidRequest
 from models.eval_items import Graded
 from models.evals import NewEval, NewRun
+from models.files import NewFile, Purpose
 from models.tables.batches import BatchKind
 from models.tables.evals import Eval, Outcome
+from models.wire.evals import run_request
 
 RUN = "evalrun_" + "0" * 26
 SCORED = {"name": "near", "type": "text_similarity", "passed": True, "sample": None, "error": None}
@@ -67,3 +72,30 @@ async def test_figures_that_take_too_long_are_refused(world, monkeypatch):
     with pytest.raises(InvalidRequest, match="fewer slices") as refused:
         await runs.report(world.state, world.caller, world.row, [RUN], ["item.n"])
     assert refused.value.param == "slice"
+
+
+async def test_the_lines_of_a_file_are_not_held_beside_it(world, tmp_path):
+    """Thirty million empty ones are 270 MB more, and were cut on the loop."""
+    store, size = DirectoryStore(tmp_path), 1 << 20
+    await store.open()
+    account, file_id = world.caller.account_id, files.new_id()
+    await store.put(files.object_key(account, file_id), b"\n" * size + b'{"item": {"n": 1}}')
+
+    def stored(session):
+        files.begin(session, file_id, account, now_ms())
+        files.store(session, NewFile(file_id, "in.jsonl", Purpose.EVALS, size, None))
+
+    await world.state.database.write(stored)
+    world.state.objects = store
+    source = {"type": "jsonl", "source": {"type": "file_id", "id": file_id}}
+    wanted = run_request({"data_source": source})
+    await runs.questions(world.state, world.caller, world.row, wanted)  # what is loaded for the first time is no line
+    tracemalloc.start()
+    try:
+        found = await runs.questions(world.state, world.caller, world.row, wanted)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        await store.close()
+    assert [each.where for each in found] == [f"line {size + 1}"]
+    assert most < 4 * size
