@@ -5,7 +5,7 @@ counted in the one that finds its job ended; both are compare-and-sets on the ro
 however many feed.  The counts on the batch are moved by what the same statement has changed.  Times are Unix milliseconds.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -96,11 +96,6 @@ def started(session: Session, batch_id: str, now_ms: int) -> bool:
 def find(session: Session, account_id: str, batch_id: str, kind: BatchKind) -> Batch | None:
     mine = (Batch.id == batch_id, Batch.account_id == account_id, Batch.kind == kind)
     return session.scalar(select(Batch).where(*mine))
-
-
-def waiting(session: Session, batch_id: str, limit: int) -> Sequence[BatchRow]:
-    """The rows to feed next, in their place."""
-    return session.scalars(_rows(batch_id, RowState.WAITING).order_by(BatchRow.place).limit(limit)).all()
 
 
 def running(session: Session, batch_id: str) -> int:
