@@ -143,6 +143,12 @@ def test_however_many_were_graded_few_are_held_at_once(session, account, made):
     assert max(held) < 30
 
 
+def test_no_run_is_begun_of_an_eval_that_is_deleted_at_that_moment(session, account, made):
+    evals.delete_eval(session, made)
+    with pytest.raises(NotFound, match="eval_1"):
+        run_of(session, account)
+
+
 def test_graded_items_are_listed_page_by_page(session, account, made):
     run = run_of(session, account, items=4)
     grades(session, run, Outcome.PASS, Outcome.FAIL, Outcome.PASS)
