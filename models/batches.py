@@ -18,7 +18,7 @@ from models.handover import Moved, NewJob
 from models.insertion import insert_once
 from models.lifecycle import FINAL, JobState
 from models.tables.batches import Batch, BatchKind, BatchRow, BatchState, RowState
-from models.tables.jobs import Job
+from models.tables.jobs import NO_RESULT, Job
 
 SETTLE_MOST = 500
 """Rows a transaction: as many as a few milliseconds take."""
@@ -130,8 +130,8 @@ class Settled:
 
 
 def ended(session: Session, batch_id: str) -> list[Settled]:
-    """Running rows whose jobs have ended, still to be counted."""
-    rows = select(BatchRow, Job).join(Job, Job.id == BatchRow.job_id)
+    """Running rows whose jobs have ended, still to be counted; without what these answered, which not every kind looks at."""
+    rows = select(BatchRow, Job).join(Job, Job.id == BatchRow.job_id).options(NO_RESULT)
     mine = (BatchRow.batch_id == batch_id, BatchRow.state == RowState.RUNNING, Job.state.in_(FINAL))
     rows = rows.where(*mine).order_by(BatchRow.number).limit(SETTLE_MOST)
     return [Settled(row.BatchRow, row.Job) for row in session.execute(rows)]

@@ -17,7 +17,7 @@ from models.batches import NewRow
 from models.listings import Window
 from models.tables.batches import BatchRow, RowState
 from models.tables.evals import EvalItem, EvalRun, Outcome
-from models.tables.jobs import Job
+from models.tables.jobs import NO_RESULT, Job
 
 DUE_MOST = 100
 """Items a round: as many as graders look at in about a second."""
@@ -188,7 +188,7 @@ def _due(run: EvalRun, item: EvalItem, found: Mapping[int, Answered], last: int)
 
 
 def _answered(session: Session, run_id: str, numbers: Sequence[int]) -> dict[int, Answered]:
-    rows = select(BatchRow, Job).outerjoin(Job, Job.id == BatchRow.job_id)
+    rows = select(BatchRow, Job).outerjoin(Job, Job.id == BatchRow.job_id).options(NO_RESULT)
     rows = rows.where(BatchRow.batch_id == run_id, BatchRow.number.in_(numbers))
     return {row.number: Answered(row, job) for row, job in session.execute(rows)}
 

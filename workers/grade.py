@@ -19,7 +19,7 @@ import orjson
 from sqlalchemy.orm import Session
 
 from infra.clock import now_ms
-from infra.results import result_of
+from infra.results import result_by_id
 from models import batch_rows, batches, datasets, eval_items, eval_results
 from models.batches import NewRow, Settled
 from models.errors import TramError
@@ -189,7 +189,7 @@ async def _completions(feeder: Feeder, jobs: Iterable[Job | None]) -> dict[str, 
     for job in jobs:
         if job is None or job.state is not JobState.COMPLETED:
             continue
-        if (result := await result_of(feeder.objects, job)) is not None:
+        if (result := await result_by_id(feeder.database, feeder.objects, job.id)) is not None:
             found[job.id] = result["completion"]
     return found
 

@@ -1,6 +1,7 @@
 """Are a batch's results read in the order in which rows ended, each once, and what was not to be stored let go of when a file holds it?"""
 
 import pytest
+from sqlalchemy import inspect
 
 from models import batch_results, batches, files, jobs
 from models.batches import NewBatch, NewRow
@@ -60,6 +61,18 @@ def test_a_files_rows_are_read_in_its_order_with_their_jobs(session, account, ba
     assert done[1].job.id == third
     assert [each.row.number for each in batch_results.of_state(session, NAME, RowState.COMPLETED, 3)] == [8]
     assert [each.row.number for each in batch_results.of_state(session, NAME, RowState.FAILED, -1)] == [4]
+
+
+def test_what_was_answered_is_not_read_by_who_counts(session, account, batch):
+    """Five hundred rows at once: of long answers a gigabyte."""
+    made = new_job(session, account, door=Door.BATCH, batch_id=NAME)
+    batches.feed(session, NAME, {0: made})
+    claimed(session, made.id)
+    jobs.finish(session, made.id, 1, Ending(JobState.COMPLETED, NOW, result={"completion": {}}))
+    session.expunge_all()
+    (found,) = batches.ended(session, NAME)
+    assert "result" in inspect(found.job).unloaded
+    assert found.job.parameters is not None
 
 
 def test_results_go_by_their_index(session, account, batch):
