@@ -9,7 +9,6 @@ import queue
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,8 @@ from typing import Any
 import httpx2
 from openai import OpenAI
 from rich.console import Console
+
+from infra.ports import free_port
 
 START_S = 180  # 20 s on two idle cores, nearly all of it the engine's imports; beside other work a multiple
 ANSWER_S = 30
@@ -63,7 +64,7 @@ class Service(Client):
     def __init__(self, folder: Path, model: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         os.environ["no_proxy"] = "127.0.0.1"  # both clients would go through a proxy that is set
-        port, key = _free_port(), "sk-demo-" + secrets.token_hex(16)
+        port, key = free_port("127.0.0.1"), "sk-demo-" + secrets.token_hex(16)
         super().__init__(f"http://127.0.0.1:{port}", key)
         others = {name: value for name, value in os.environ.items() if not name.startswith("TRAM_")}
         place = {"TRAM_DATA_DIR": str(folder), "TRAM_PORT": str(port)}
@@ -109,10 +110,3 @@ class Service(Client):
             self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

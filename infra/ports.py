@@ -1,21 +1,32 @@
 """Which TCP ports are free, and who holds one that is not?
 
 Asks the kernel: by binding, and by /proc for the holder's name.  Refuses to reserve: between the answer and the use of it
-somebody else may come.
+somebody else may come, but not by chance.
 """
 
 import errno
 import socket
 from pathlib import Path
+from random import SystemRandom
 
+_FIRST = 10_000  # below it well-known services have theirs
+_TRIES = 64
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LISTEN = "0A"  # the kernel's number for a listening socket in /proc/net/tcp
 _COMMAND_CHARACTERS = 80
 
 
 def free_port(host: str) -> int:
+    """One that the kernel hands out to nobody, where there is such: an engine listens twenty seconds after it was told its port.
+
+    A port of the kernel's own choice would meanwhile become any outgoing connection's.
+    """
+    quiet = range(_FIRST, _first_ephemeral())
+    for port in SystemRandom().sample(quiet, min(_TRIES, len(quiet))):
+        if not port_taken(host, port):
+            return port
     with _bound(host, 0) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+        return int(listener.getsockname()[1])
 
 
 def port_taken(host: str, port: int) -> bool:
@@ -36,6 +47,11 @@ def port_holder(port: int) -> str:
             pid = descriptor.parts[2]
             return f"process {pid} ({_command(pid)})"
     return ""
+
+
+def _first_ephemeral() -> int:
+    """Of the ports that outgoing connections get; 0 where it is not told."""
+    return int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else 0
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -22,7 +22,7 @@ from models.errors import Unavailable
 
 QUEUE = "chat.test"
 WITHIN_S = 20.0
-HELD_S = 0.5  # publishing on the loop would hold it for as long as a hung broker is waited for, which is seconds
+HELD_S = 1.5  # publishing on the loop would hold it for as long as a hung broker is waited for, which is seconds
 
 
 class Server:
@@ -177,7 +177,7 @@ async def test_a_broker_that_refuses_is_unavailable_at_once(refused_url: str) ->
         began = time.monotonic()
         with pytest.raises(Unavailable) as caught:
             await publisher.publish(TaskName.GENERATE, QUEUE, "job_1")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < BOUND_S / 2
         assert "127.0.0.1" not in caught.value.message
 
 

