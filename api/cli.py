@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 from rich.markup import escape
 from typer.core import TyperGroup
 
 from api.commands.console import errors
 from infra.settings import Settings
-from models.errors import TramError
+from models.errors import InvalidRequest, TramError
 
 MODULES = {
     "up": "run",
@@ -78,7 +79,11 @@ app = typer.Typer(
 
 @app.callback()
 def settings(context: typer.Context) -> None:
-    context.obj = Settings()
+    try:
+        context.obj = Settings()
+    except ValidationError as error:
+        wrong = (f"TRAM_{each['loc'][0]!s}".upper() + f": {each['msg']}" for each in error.errors())
+        raise InvalidRequest("; ".join(wrong)) from None
 
 
 def main() -> None:

@@ -25,6 +25,11 @@ _START_S = 60.0
 _STOP_S = 10.0
 _IDLE_S = 75  # more than the 5 s of httpx and the 60 s of most balancers: who reuses a connection is to drop it
 _HTTP_OK = 200
+_PYTHON = (sys.executable, "-P")
+"""Blind to the directory that it is started in: a project there may well have packages named `api`, `models` or `workers`, too."""
+_ROOT = Path(__file__).parents[1]
+_CELERY = "import sys, workers.app; from celery.__main__ import main; sys.argv[0] = 'celery'; sys.exit(main())"
+"""It looks for its app in that directory first, unless the app is there already."""
 _WAYS = (
     "`tram engine install` makes the environment for a CPU; or set TRAM_ENGINE_URL to any OpenAI-compatible server; "
     "or run on a machine with a GPU, with TRAM_ENGINE_ENV naming an environment that holds SGLang."
@@ -85,7 +90,7 @@ def worker_command(settings: Settings, card: Card, *, joined: bool) -> tuple[str
         "--without-heartbeat",
     )  # workers meet in the database, not in Redis
     joining = ("--joined",) if joined else ()
-    return (sys.executable, "-m", "celery", "--quiet", "--app", "workers.app", "worker", *options, *quiet, *joining)
+    return (*_PYTHON, "-c", _CELERY, "--quiet", "--app", "workers.app", "worker", *options, *quiet, *joining)
 
 
 def worker_variables(settings: Settings, card: Card, engine_url: str) -> dict[str, str | None]:
@@ -100,7 +105,7 @@ def worker_variables(settings: Settings, card: Card, engine_url: str) -> dict[st
 def upkeep_child(settings: Settings, *, needs: tuple[str, ...] = ()) -> Child:
     return Child(
         name="upkeep",
-        argv=(sys.executable, "-m", "workers.upkeep"),
+        argv=upkeep_command(),
         variables={},
         ready=_at_once,
         start_s=_START_S,
@@ -108,6 +113,10 @@ def upkeep_child(settings: Settings, *, needs: tuple[str, ...] = ()) -> Child:
         needs=needs,
         log=_log(settings, "upkeep"),
     )
+
+
+def upkeep_command() -> tuple[str, ...]:
+    return (*_PYTHON, "-m", "workers.upkeep")
 
 
 def api_child(settings: Settings, *, needs: tuple[str, ...] = ()) -> Child:
@@ -137,7 +146,7 @@ def api_command(settings: Settings) -> tuple[str, ...]:
         "--timeout-graceful-shutdown",
         "5",
     )
-    return (sys.executable, "-m", "uvicorn", "api.app:create_app", *where, *how)
+    return (*_PYTHON, "-m", "uvicorn", "--app-dir", str(_ROOT), "api.app:create_app", *where, *how)
 
 
 def _log(settings: Settings, name: str) -> Path:

@@ -210,6 +210,7 @@ def connect(
     if one_moment:
         pool["isolation_level"] = "REPEATABLE READ"
     engine = create_engine(url, pool_pre_ping=True, connect_args=postgres.OPTIONS, **pool)
+    event.listen(engine, "handle_error", postgres.give_up_standby)
     if answer_s is not None:
         event.listen(engine, "do_connect", postgres.connecting(answer_s))
     return engine

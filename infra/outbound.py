@@ -95,6 +95,7 @@ _REASONS: tuple[tuple[type[Exception], Reason], ...] = (  # the first that fits
     (TimeoutError, Reason.TIMEOUT),
     (InvalidRequest, Reason.REFUSED),
     (aiohttp.InvalidURL, Reason.REFUSED),
+    (IndexError, Reason.REFUSED),  # a redirect to what is no URL
     (aiohttp.ClientConnectorDNSError, Reason.DNS),
     (aiohttp.ClientSSLError, Reason.TLS),
     (aiohttp.ClientConnectionError, Reason.CONNECT),
@@ -102,7 +103,9 @@ _REASONS: tuple[tuple[type[Exception], Reason], ...] = (  # the first that fits
     (OSError, Reason.CONNECT),
     (RuntimeError, Reason.CONNECT),  # what uvloop has for a socket that was lost under it
 )
-_FAULTS = (aiohttp.ClientError, OSError, RuntimeError, InvalidRequest)
+_UNREADABLE = (ValueError, IndexError)
+"""What yarl has for text that is no URL; the latter for `http://[a]@`."""
+_FAULTS = (aiohttp.ClientError, OSError, RuntimeError, InvalidRequest, IndexError)
 
 
 class Outbound:
@@ -232,7 +235,7 @@ def _parsed(url: str) -> URL:
         raise InvalidRequest("holds white space, a backslash or a control character")
     try:
         parsed = URL(url)
-    except ValueError as fault:
+    except _UNREADABLE as fault:
         raise InvalidRequest("is not a URL") from fault
     if parsed.scheme not in {"http", "https"} or not parsed.raw_host:
         raise InvalidRequest("must be an http or https URL with a host")

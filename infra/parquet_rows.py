@@ -54,7 +54,7 @@ def _reader(file: BinaryIO) -> Iterator[tuple[IO[bytes], "subprocess.Popen[bytes
         raise Unavailable(f"{AT_ONCE} Parquet files are being read already; try again in a while")
     try:
         file.seek(0)
-        argv = (sys.executable, "-m", "infra.parquet_rows")
+        argv = (sys.executable, "-P", "-m", "infra.parquet_rows")  # -P: where we are started another `infra` may lie
         with subprocess.Popen(argv, stdin=file, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             try:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from psycopg import Connection, OperationalError
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
+from sqlalchemy.engine import ExceptionContext
 
 from infra import keepalive
 
@@ -20,6 +22,12 @@ OPTIONS = {
     "keepalives_count": keepalive.PROBES,
     "tcp_user_timeout": keepalive.UNACKNOWLEDGED_MS,
 }
+
+
+def give_up_standby(told: ExceptionContext) -> None:
+    """For SQLAlchemy's `handle_error`: who may only read has ended up at a standby, and connects anew, as to one that was lost."""
+    if isinstance(told.original_exception, ReadOnlySqlTransaction):
+        told.is_disconnect = True
 
 
 def connecting(answer_s: float) -> Callable[..., Connection[Any]]:

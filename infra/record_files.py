@@ -13,6 +13,7 @@ from models.errors import InvalidRequest, TooLarge
 _PIECE_BYTES = 64 << 10
 _TOKEN = re.compile(rb'["{}\[\]]|\\.', re.DOTALL)
 _OPENING, _CLOSING = (b"{", b"["), (b"}", b"]")
+_BETWEEN = b" \t\r\n,[]\xef\xbb\xbf"
 _IN_ELEMENT = 2
 """The depth: in the array, and in one of its elements."""
 Cut = tuple[int, bytes]
@@ -57,7 +58,7 @@ class _Array:
         self._line = 1
 
     def cut(self, piece: bytes) -> Generator[Cut, None, None]:
-        start = 0 if self.depth > 1 else len(piece)
+        start, outside = (0, len(piece)) if self.depth > 1 else (len(piece), 0)
         counted = 0
         for token in _TOKEN.finditer(piece):
             step = self._step(token[0])
@@ -65,12 +66,15 @@ class _Array:
                 start = token.start()
                 self._line, counted = self._line + piece.count(b"\n", counted, start), start
                 self.began = self._line
+                _check_outside(piece[outside:start], self._line)
             elif step == -1 and self.depth == _IN_ELEMENT - 1:
                 yield self.began, bytes(self.held + piece[start : token.end()])
                 self.held.clear()
-                start = len(piece)
+                start, outside = len(piece), token.end()
         self.held += piece[start:]
         self._line += piece.count(b"\n", counted)
+        if self.depth < _IN_ELEMENT:
+            _check_outside(piece[outside:], self._line)
 
     def _step(self, mark: bytes) -> int:
         """Inwards, outwards, or neither."""
@@ -88,6 +92,13 @@ def _read(file: BinaryIO) -> bytes:
     while piece.endswith(b"\\") and (more := file.read(1)):
         piece += more
     return piece
+
+
+def _check_outside(text: bytes, line: int) -> None:
+    """What stands between records, up to `line`."""
+    if more := text.lstrip(_BETWEEN):
+        line -= more.count(b"\n")
+        raise InvalidRequest(f"line {line}: what stands there is no record", param=f"line {line}", code="invalid_json")
 
 
 def _check_size(held: bytes | bytearray, line: int, most_bytes: int) -> None:

@@ -4,16 +4,23 @@ Read once, at the edge (`api.cli`, `api.app`, `workers.app`), from `TRAM_*` vari
 values.  With nothing set, the embedded default runs in `./tram-data`.
 """
 
+import logging
 import sys
 from functools import cached_property
 from hashlib import blake2s
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _LOOPBACK = "127.0.0.0/8,::1/128"
+_BEGINNINGS = {
+    "database_url": ("postgresql://", "postgres://", "postgresql+psycopg://", "sqlite:///"),
+    "redis_url": ("redis://", "rediss://", "unix://"),
+    "objects_url": ("s3://", "file:"),
+    "engine_url": ("http://", "https://"),
+}
 _SOCKET_PATH_CHARACTERS = 100  # the kernel's limit on a Unix socket's path is 107
 
 
@@ -70,6 +77,21 @@ class Settings(BaseSettings):
     @classmethod
     def _networks_parse(cls, text: str) -> str:
         _networks(text)
+        return text
+
+    @field_validator(*_BEGINNINGS)
+    @classmethod
+    def _address_is_one(cls, text: str, told: ValidationInfo) -> str:
+        beginnings = _BEGINNINGS[told.field_name or ""]
+        if text and not text.startswith(beginnings):
+            raise ValueError(f"it begins with one of {', '.join(beginnings)}")
+        return text
+
+    @field_validator("log_level")
+    @classmethod
+    def _level_is_one(cls, text: str) -> str:
+        if text.upper() not in logging.getLevelNamesMapping():
+            raise ValueError("it is debug, info, warning or error")
         return text
 
     @property

@@ -103,14 +103,14 @@ def running(session: Session, batch_id: str) -> int:
 
 
 def feed(session: Session, batch_id: str, new: Mapping[int, NewJob]) -> set[int]:
-    """The rows of these numbers become these jobs; the numbers of those that are (the others were fed or ended by somebody else)."""
-    mine = select(BatchRow.number, BatchRow.state, BatchRow.job_id).where(BatchRow.batch_id == batch_id)
-    rows = session.execute(mine.where(BatchRow.number.in_(new)).with_for_update()).all()
-    fed = sorted(row.number for row in rows if row.state is RowState.WAITING)
+    """The rows of these numbers become these jobs; the numbers of those that did, now or when the answer to a commit was lost."""
+    still = _rows(batch_id, RowState.WAITING).where(BatchRow.number.in_(new)).with_only_columns(BatchRow.number)
+    fed = sorted(session.scalars(still.with_for_update()))
     if fed:
         session.execute(_FED, [{"batch": batch_id, "row": number, "job": new[number].id} for number in fed])
         jobs.submit(session, [new[number] for number in fed])
-    return {*fed, *(row.number for row in rows if row.job_id == new[row.number].id)}  # a repetition's own
+    named = select(BatchRow.number, BatchRow.job_id).where(BatchRow.batch_id == batch_id, BatchRow.number.in_(new))
+    return {row.number for row in session.execute(named) if row.job_id == new[row.number].id}
 
 
 def refuse(session: Session, batch_id: str, errors: Mapping[int, dict[str, Any]]) -> None:

@@ -43,6 +43,7 @@ FEED_ROWS = 64
 """Rows that are read, and become jobs, at a time, where they are short."""
 PREPARED_AT_ONCE = 8
 """Of these: an image may take ten seconds to come."""
+_OVER_A_BODY = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _STOPPED = {BatchState.CANCELLING: "batch_cancelled", BatchState.IN_PROGRESS: "batch_expired"}
 _WORDS = {
     "batch_cancelled": "the batch was cancelled before this row ran",
@@ -208,6 +209,9 @@ class Feeder:
                     return await self._job(caller, kind, batch, row, requests.get(row.number))
             except TramError as error:
                 return error
+            except _OVER_A_BODY:
+                log.exception("row %d of %s could not be prepared, now or ever", row.number, batch.id)
+                return TramError("this row could not be made a request; the server's log says why")
 
         found = await asyncio.gather(*map(one, rows))
         return {row.number: each for row, each in zip(rows, found, strict=True)}
@@ -243,7 +247,7 @@ class Feeder:
     async def _admit(self, caller: Caller, found: NewJob | TramError) -> NewJob:
         if isinstance(found, TramError):
             raise found
-        (job,) = await admit(self.database, self.redis, caller, [found], _untold)
+        (job,) = await admit(self.database, self.redis, caller, [found], lambda _: None)
         return job
 
     async def _begun(self, caller: Caller, batch: Batch, made: Mapping[int, NewJob]) -> int:
@@ -294,7 +298,3 @@ def _expire_unread(session: Session, batch: Batch, event: str) -> bool:
 
 def _get(session: Session, batch_id: str) -> Batch:
     return session.get_one(Batch, batch_id)
-
-
-def _untold(_: Mapping[str, str]) -> None:
-    """Nobody waits who could read headers."""

@@ -9,7 +9,7 @@ costs the lease, and then another worker takes over.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -147,7 +147,7 @@ class Node:
 @asynccontextmanager
 async def watched(node: Node) -> AsyncIterator[Node]:
     """Runs the node's watchers as long as the block lasts."""
-    watchers = [asyncio.create_task(watch(node)) for watch in (_renewing, _listening, _showing, _opening)]
+    watchers = [asyncio.create_task(_for_ever(watch, node)) for watch in (_renewing, _listening, _showing, _opening)]
     try:
         yield node
     finally:
@@ -159,6 +159,16 @@ async def watched(node: Node) -> AsyncIterator[Node]:
 async def leave(node: Node) -> None:
     """What a stop begins with: nobody is to count on this worker any more."""
     await node.presence.withdraw()
+
+
+async def _for_ever(watch: Callable[[Node], Awaitable[None]], node: Node) -> None:
+    """Whatever it fails at, it is begun again: a node that renews nothing loses every job, as long as its process lives."""
+    while True:
+        try:
+            await watch(node)
+        except Exception:
+            log.exception("%s broke; it begins again", watch.__name__)
+            await asyncio.sleep(_RECONNECT_S)
 
 
 async def _renewing(node: Node) -> None:
@@ -178,12 +188,7 @@ async def _showing(node: Node) -> None:
 async def _opening(node: Node) -> None:
     node.engine_lost()  # it was not found yet
     while True:
-        try:
-            await node.await_engine()
-        except Exception:
-            log.exception("could not learn of the engine; it is asked again")
-            await asyncio.sleep(_ENGINE_POLL_S)
-            node.engine_lost()
+        await node.await_engine()
 
 
 async def _renew(node: Node, held: dict[str, int]) -> None:

@@ -103,8 +103,9 @@ class Upkeep:
 
     async def forget(self) -> None:
         """Answers that were not to be stored go, those that were deleted to the end, and idempotency keys after their day."""
-        if doomed := await self.database.write(partial(jobs.forget, now_ms=now_ms())):
-            await clear(self.database, self.objects, doomed)
+        while doomed := await self.database.write(partial(jobs.forget, now_ms=now_ms())):
+            if not await clear(self.database, self.objects, doomed):
+                break  # they stay due
         await self.database.write(partial(idempotency.forget, now_ms=now_ms()))
 
     async def sweep_files(self) -> None:

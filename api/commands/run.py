@@ -38,7 +38,7 @@ def api(context: typer.Context) -> None:
 @app.command()
 def upkeep() -> None:
     """Run the upkeep: lost jobs, deadlines, webhooks."""
-    _become((sys.executable, "-m", "workers.upkeep"))
+    _become(stack.upkeep_command())
 
 
 @app.command("migrate")

@@ -43,6 +43,8 @@ _NAMED = re.compile(r"logit_bias|Tool (\d+) function")
 _DEAD_END = "Grammar accept_token failed"  # the grammar lets no token through
 _NO_PARSER = re.compile(rb'"tool_call_parser"\s*:\s*null')
 _DATA, _DONE = b"data:", b"[DONE]"
+SILENT_S = 600.0
+"""Without a byte from a server that has no counters to tell slow from stuck; as long as OpenAI's clients wait.  An SGLang is watched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,9 @@ class EngineClient:
         """An SGLang that has no parser for tool calls; what does not tell may have one."""
 
     async def open(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_S, socket_factory=kept_alive)
         self._http = aiohttp.ClientSession(
-            connector=connector, timeout=timeout, headers=self._headers, read_bufsize=1 << 18, trust_env=False
+            connector=connector, headers=self._headers, read_bufsize=1 << 18, trust_env=False
         )
 
     async def close(self) -> None:
@@ -93,9 +94,11 @@ class EngineClient:
             options |= {"continuous_usage_stats": True}  # who breaks off in the middle has still counted
             body |= shaped(parameters) if self._leaves_calls else {}
         body |= {"stream": True, "stream_options": options}
+        silent_s = None if self._is_sglang else SILENT_S
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=silent_s)
         try:
-            path = "/v1/chat/completions" if chat is None else "/v1/completions"
-            async with self._session.post(self._url + path, data=orjson.dumps(body), headers=_JSON) as answer:
+            path = self._url + ("/v1/chat/completions" if chat is None else "/v1/completions")
+            async with self._session.post(path, data=orjson.dumps(body), headers=_JSON, timeout=timeout) as answer:
                 if answer.status >= _HTTP_BAD_REQUEST:
                     raise await self._why(answer)
                 async for chunk in _chunks(answer):
@@ -139,10 +142,11 @@ class EngineClient:
     async def is_sglang(self) -> bool:
         """Only SGLang goes on with a message that has begun (`continue_final_message`), aborts by id and salts its cache.
 
-        Raises EngineLost: who did not answer has not said no, and to be taken for another would cost accounts their salts.
+        Raises EngineLost: who did not answer has not said no, and to be taken for another would cost accounts their salts.  Nor has a
+        gateway that says 404 to everything while its engine starts.
         """
         if self._is_sglang is None:
-            status, told = await self._got("/model_info")
+            status, told = await self._got("/model_info") if await self.is_ready() else (None, b"")
             if status is None or status >= _HTTP_SERVER:
                 raise EngineLost("the engine does not say what it is")
             self._leaves_calls = _NO_PARSER.search(told) is not None

@@ -56,7 +56,11 @@ class EngineWatch:
             if answer.status == _NOT_FOUND:
                 return NOTHING
             answer.raise_for_status()
-            return load_of(await answer.json(content_type=None))
+            try:
+                told = await answer.json(content_type=None)
+            except ValueError:  # a gateway's page, say
+                return NOTHING
+            return load_of(told) if isinstance(told, dict) else NOTHING
 
     async def _takes_requests(self, http: aiohttp.ClientSession) -> bool:
         try:

@@ -41,3 +41,25 @@ def test_what_only_shows_something_starts_at_once(word, needed):
     code = LOADED.format(word=word) + f"print(*sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, timeout=WITHIN_S, check=True)
     assert set(done.stdout.split()) == needed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("TRAM_PORT", "x", "should be a valid integer"),
+        ("TRAM_LOG_LEVEL", "loud", "debug, info, warning or error"),
+        ("TRAM_REDIS_URL", "localhost:6379", "redis://"),
+        ("TRAM_DATABASE_URL", "mysql://here/db", "postgresql://"),
+        ("TRAM_OBJECTS_URL", "bucket", "s3://"),
+        ("TRAM_ENGINE_URL", "localhost:30000", "http://"),
+    ],
+)
+def test_a_setting_that_is_none_is_told_in_one_line(monkeypatch, capsys, name, value, says):
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["tram", "cards"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"tram: {name}: ")
+    assert says in told

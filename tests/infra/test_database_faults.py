@@ -9,8 +9,8 @@ from shutil import rmtree
 from tempfile import mkdtemp
 
 import pytest
-from sqlalchemy import create_engine, select, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import NullPool, create_engine, make_url, select, text, update
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from infra import database as module
 from infra.database import Database
@@ -69,6 +69,40 @@ async def test_connections_that_were_cut_are_made_anew(database, database_url, m
     assert cut_all(database_url) == 2
     assert await database.read(names) == ["a"]
     assert await database.write(add("b")) == "b"
+
+
+@only_postgres
+async def test_a_server_that_may_only_be_read_for_now_is_waited_for(blank_url):
+    """As a standby, until it is promoted: a connection to it would stay one that cannot write."""
+    migrate(blank_url)
+    name, told = make_url(blank_url).database, []
+    other = create_engine(
+        blank_url,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"options": "-c default_transaction_read_only=off"},
+        poolclass=NullPool,
+    )
+
+    def say(setting):
+        with other.connect() as connection:
+            connection.execute(text(f'ALTER DATABASE "{name}" {setting}'))
+
+    def promoted(session):
+        try:
+            return add("a")(session)
+        except DBAPIError as error:
+            told.append(error.orig.sqlstate)
+            say("RESET default_transaction_read_only")
+            raise
+
+    say("SET default_transaction_read_only = on")
+    database = Database(blank_url)
+    database.open()
+    try:
+        assert await asyncio.wait_for(database.write(promoted), WITHIN_S) == "a"
+        assert told == ["25006"]
+    finally:
+        await asyncio.to_thread(database.close)
 
 
 @only_postgres

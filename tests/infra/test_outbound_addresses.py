@@ -41,6 +41,7 @@ _BAD_URLS = """
     gopher://example.com:6379/_PING unix:///var/run/docker.sock data:text/plain,x http:/example.com
     http:// http:///a https://:443/ http://[::1 http://[::1]x/ http://[not-an-ip]/ http://example.com:99999/ http://example.com:x/
     http://user:secret@example.com/ http://user@example.com/ http://:secret@example.com/ http://a\\@b/
+    http://[]@ http://[a]@/ http://a[b]@?c
 """
 PRIVATE_URLS = _PRIVATE_URLS.split()
 LOCAL_NAMES = ["http://LOCALHOST./", "http://a.localhost/"]  # not every resolver knows them

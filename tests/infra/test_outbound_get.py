@@ -98,7 +98,7 @@ async def test_no_redirect_leads_where_one_may_not_go(receiver, host):
     assert len(receiver.seen) == 1
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "gopher://127.0.0.1/", "http://"])
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "gopher://127.0.0.1/", "http://", "http://[a]@"])
 async def test_a_redirect_out_of_the_web_is_not_followed(client, receiver, url):
     receiver.script(to(url))
     assert await reason(client, receiver.url) in {Reason.REFUSED, Reason.PROTOCOL}

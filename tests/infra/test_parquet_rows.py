@@ -37,6 +37,13 @@ def test_a_data_set_of_others_is_read():
     assert read_parquet(data) == [{"messages": SPOKEN}]
 
 
+def test_what_lies_where_we_are_started_is_not_taken_for_the_reader(tmp_path, monkeypatch):
+    (tmp_path / "infra").mkdir()
+    (tmp_path / "infra" / "__init__.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    assert read_parquet(written({"messages": [SPOKEN]})) == [{"messages": SPOKEN}]
+
+
 @pytest.mark.parametrize("columns", [{"a": [1]}, {"messages": ["x"], "metadata": ["{"]}])
 def test_other_columns_are_refused(columns):
     with pytest.raises(InvalidRequest):

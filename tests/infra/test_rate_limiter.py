@@ -177,7 +177,7 @@ async def test_what_is_larger_than_the_bucket_goes_when_it_is_empty_and_overfill
     assert not (await ask(redis, limits, job(1, tokens=3000))).refused
     (refused,) = (await ask(redis, limits, job(2, tokens=1))).refused
     assert refused.kind is Kind.TOKENS
-    assert 119_000 < refused.wait_ms <= 120_060
+    assert 90_000 < refused.wait_ms <= 120_060  # less, by the time that has passed since
 
 
 async def test_tokens_are_corrected_when_the_job_has_ended(redis):

@@ -50,6 +50,17 @@ def test_an_array_that_breaks_off_is_told(text):
         cut(text)
 
 
+@pytest.mark.parametrize("piece_bytes", [1, 5, 1 << 16])
+@pytest.mark.parametrize(
+    "text", ['[{},\n"a", {}]', "[{},\n12, {}]", '[{}]\n{"a": {"b": 1}}', "[{},\nnull\n\n]", "[\nx"]
+)
+def test_what_is_no_record_is_refused_with_its_line(monkeypatch, piece_bytes, text):
+    """It was passed over before, and the rest imported as if all were well."""
+    monkeypatch.setattr(record_files, "_PIECE_BYTES", piece_bytes)
+    with pytest.raises(InvalidRequest, match=r"^line 2: what stands there"):
+        cut(text)
+
+
 @pytest.mark.parametrize("text", ["{}\n" + "x" * (MOST + 2), '[{},\n{"a": "' + "x" * (1 << 17) + '"}]'])
 def test_a_record_has_its_size_and_no_more(text):
     with pytest.raises(TooLarge, match="line 2"):

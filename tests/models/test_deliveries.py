@@ -74,6 +74,13 @@ def test_a_host_is_all_before_the_path(url):
     assert host_of(url) == "http://a:1"
 
 
+@pytest.mark.parametrize("url", ["HTTP://a.example/b", "https://A.example", "https://ÄÖ.example:1?x"])
+def test_a_host_is_left_out_however_it_is_written(session, account, url):
+    ended(session, account, webhook_url=url)
+    assert [each.url for each in deliveries.due(session, NOW, 10)] == [url]
+    assert deliveries.due(session, NOW, 10, hosts=[host_of(url)]) == []
+
+
 def test_a_sender_is_told_all_it_needs_and_nobody_else_gets_it_meanwhile(session, account, job, delivery):
     taken = deliveries.take(session, delivery, NOW)
     event = stored(session, delivery).event_id

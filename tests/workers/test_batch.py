@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from infra import fleet
 from infra.admission import admit
@@ -346,21 +347,23 @@ async def test_a_place_is_given_back_that_another_feeder_s_job_has_no_need_of(wo
     assert await world.redis.zcard(f"{ACCOUNT}{world.account}:open") == 0
 
 
-async def test_jobs_whose_feeding_was_repeated_after_a_lost_answer_stay_open_and_are_published(world):
-    await parallel(world, 2)
-    feeder = world.feeder()
+async def test_jobs_that_were_made_unheard_keep_their_places_and_are_published(world, monkeypatch):
+    """The commit has happened; the connection broke before that was heard, and the verb runs again."""
+    commit, lost = world.database._commit, []
 
-    async def twice(verb):
-        told = await world.database.write(verb)
-        return await world.database.write(verb) if getattr(verb, "func", None) is batches.feed else told
+    def lossy(batch):
+        told = commit(batch)
+        if not lost and any(getattr(write.verb, "func", None) is batches.feed for write in batch):
+            lost.append(told)
+            raise OperationalError("COMMIT", {}, Exception("lost"), connection_invalidated=True)
+        return told
 
-    feeder.database = SimpleNamespace(read=world.database.read, write=twice)
-    await begin(world, rows=3)
-    await turn(feeder)
-    made = await world.database.read(lambda session: session.scalars(select(Job.id)).all())
-    assert len(made) == 2
-    assert sorted(world.sent) == sorted(made)
-    assert sorted(map(bytes.decode, await world.redis.zrange(f"{ACCOUNT}{world.account}:open", 0, -1))) == sorted(made)
+    monkeypatch.setattr(world.database, "_commit", lossy)
+    await parallel(world, 3)
+    await begin(world, rows=2)
+    await turn(world.feeder())
+    assert lost
+    assert await world.redis.zcard(f"{ACCOUNT}{world.account}:open") == len(world.sent) == await answer(world) == 2
 
 
 async def test_of_rows_that_wait_for_a_limit_one_at_a_time_is_prepared(world):
@@ -475,3 +478,20 @@ async def test_a_row_that_is_no_request_fails_with_its_reason(world):
     await turn(feeder)
     (row,) = await rows(world)
     assert (row.state, row.error["kind"]) == (RowState.FAILED, "InvalidRequest")
+
+
+async def test_a_row_over_which_our_own_code_breaks_holds_up_no_other(world):
+    """It would break over it the next time, too."""
+
+    class Breaking:
+        async def prepare(self, caller, body, *more):
+            return await prompt.prepare(caller, body, *more) if body["user"] != "1" else {}["no such thing"]
+
+    feeder = world.feeder()
+    prompt, feeder.intake = feeder.intake, Breaking()
+    await begin(world, rows=3)
+    await turn(feeder)
+    assert await answer(world) == 2
+    await turn(feeder)
+    assert [row.error and row.error["code"] for row in await rows(world)] == [None, "server_error", None]
+    assert (await get(world)).state is BatchState.COMPLETED

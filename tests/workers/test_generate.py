@@ -6,8 +6,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from infra import stores
 from infra.clock import now_ms
@@ -15,7 +18,7 @@ from infra.engine.client import EngineClient
 from infra.engine.server import default_card
 from infra.redis import CANCEL_CHANNEL
 from models import accounts, ids, jobs
-from models.handover import NewJob
+from models.handover import NewJob, Renewed
 from models.lifecycle import JobState
 from models.tables.jobs import Door, Job
 from tests.fakes.engine import ROUTES, FakeEngine, Script
@@ -180,3 +183,41 @@ async def test_a_refusal_in_the_middle_of_an_answer_is_no_reason_to_say_it_twice
     job = await world.job(job_id)
     assert (job.state, job.completion_tokens) == (JobState.COMPLETED, 6)
     assert job.result["completion"]["choices"][0]["message"]["content"] == tokens(6)
+
+
+@pytest.fixture
+async def renewals(monkeypatch: pytest.MonkeyPatch) -> "asyncio.Queue[list[str] | None]":
+    """What each renewal of leases has come to, a moment after the other: the jobs, or None where the database took none."""
+    told: asyncio.Queue[list[str] | None] = asyncio.Queue()
+    renew, loop = jobs.renew, asyncio.get_running_loop()
+
+    def noted(session: Session, **asked: Any) -> list[Renewed]:
+        found = None
+        try:
+            found = renew(session, **asked)
+        finally:
+            loop.call_soon_threadsafe(told.put_nowait, None if found is None else [each.id for each in found])
+        return found
+
+    monkeypatch.setattr(jobs, "renew", noted)
+    monkeypatch.setattr("workers.node.RENEW_S", 0.02)
+    monkeypatch.setattr("workers.node._RECONNECT_S", 0.02)
+    return told
+
+
+async def test_leases_are_renewed_again_whatever_the_database_said(renewals, world: World):
+    """Of a full disk, or of a server that may only be read, it says so in words that are no outage's."""
+    world.node.gate.open()
+    job_id = await world.submit("hang")
+    running = asyncio.create_task(generate(world.node, job_id))
+    await world.engine.until(lambda: world.engine.seen == 1)
+    await world.node.database.write(lambda session: session.execute(text("ALTER TABLE jobs RENAME TO jobs_away")))
+    try:
+        while await asyncio.wait_for(renewals.get(), WITHIN_S) is not None:
+            pass
+    finally:
+        await world.node.database.write(lambda session: session.execute(text("ALTER TABLE jobs_away RENAME TO jobs")))
+    while await asyncio.wait_for(renewals.get(), WITHIN_S) != [job_id]:
+        pass
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

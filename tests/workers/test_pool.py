@@ -59,9 +59,9 @@ def test_a_stop_cancels_what_outlives_the_drain(send, start):
     worker = start(drain_s=0.5)
     send(item("holds", 1), item("holds", 2))
     worker.hears("began"), worker.hears("began")
+    began = time.monotonic()
     worker.signal(signal.SIGTERM)
     worker.hears("draining")
-    began = time.monotonic()
     assert {worker.hears("handed_back")[1] for _ in range(2)} == {item("holds", 1), item("holds", 2)}
     assert 0.4 < time.monotonic() - began < SOON_S
     worker.hears("down")

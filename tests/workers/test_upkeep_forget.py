@@ -18,9 +18,9 @@ from workers.upkeep import Upkeep
 PAST = 1
 
 
-def answered(session):
+def answered(session, name="ada"):
     """A job whose first attempt died behind its object, and whose second has ended."""
-    job = new_job(session, create_account(session, "ada", NOW))
+    job = new_job(session, create_account(session, name, NOW))
     jobs.submit(session, [job])
     claimed(session, job.id)
     jobs.hand_back(session, job.id, 1, NOW, LOST)
@@ -29,8 +29,8 @@ def answered(session):
     return job.id
 
 
-async def prepared(database: Database, store: DirectoryStore) -> str:
-    job_id = await database.write(answered)
+async def prepared(database: Database, store: DirectoryStore, name: str = "ada") -> str:
+    job_id = await database.write(partial(answered, name=name))
     for attempt in (1, 2):
         await store.put(key_of(job_id, attempt), b"secret")
     return job_id
@@ -81,3 +81,14 @@ async def test_a_store_that_is_away_holds_up_nothing_and_upkeep_comes_back_to_it
         assert len(await keys(store)) == 2
         await upkeep.forget()
         assert (await keys(store), await due(database, job_id)) == ([], None)
+
+
+async def test_however_many_are_due_none_is_left_to_the_next_round(database, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "forget", partial(jobs.forget, limit=2))
+    async with opened(DirectoryStore(tmp_path)) as store:
+        made = [await prepared(database, store, f"ada {number}") for number in range(5)]
+        for job_id in made:
+            await database.write(partial(deletions.delete_job, job_id=job_id, now_ms=PAST))
+        await Upkeep(database, None, None, store, None, None, None).forget()
+        assert await keys(store) == []
+        assert [await due(database, job_id) for job_id in made] == [None] * 5

@@ -119,11 +119,28 @@ async def test_an_engine_whose_host_vanishes_is_missed(engine: FakeEngine, clien
     assert found_s <= keepalive.IDLE_S
 
 
+async def test_a_plain_server_that_says_nothing_for_long_is_lost(
+    plain: None, monkeypatch: pytest.MonkeyPatch, client: EngineClient
+):
+    monkeypatch.setattr("infra.engine.client.SILENT_S", 0.3)
+    with pytest.raises(EngineLost):
+        await asyncio.wait_for(said(client, scripted("hang")), 20)
+
+
 async def test_who_does_not_answer_has_not_said_what_it_is(engine: FakeEngine, client: EngineClient):
     engine.die()
     assert not await client.is_ready()
     with pytest.raises(EngineLost):
         await client.is_sglang()
+
+
+async def test_neither_has_a_gateway_that_knows_no_engine_yet(client: EngineClient):
+    with pytest.MonkeyPatch.context() as starting:
+        for path in ("/model_info", "/ready", "/v1/models"):
+            starting.setitem(ROUTES, ("GET", path), lambda _, link, *__: link.reply(404))
+        with pytest.raises(EngineLost):
+            await client.is_sglang()
+    assert await client.is_sglang()
 
 
 STRICT = {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"title": "F"}, "strict": True}}]}

@@ -21,11 +21,15 @@ class Engine:
     def __init__(self, *loads: dict) -> None:
         self.loads = list(loads)
         self.statuses: dict[str, int] = {}
+        self.page: str | None = None
+        """In place of the loads."""
         self.takes = asyncio.Event()
         self.takes.set()
 
     async def tell(self, request: web.Request) -> web.Response:
         assert request.query == {"include": "core"}
+        if self.page is not None:
+            return web.Response(text=self.page, content_type="text/html")
         if status := self.statuses.get("loads"):
             return web.json_response({"error": {}}, status=status)
         return web.json_response({"loads": [self.loads.pop(0) if len(self.loads) > 1 else self.loads[0]]})
@@ -70,12 +74,13 @@ async def test_an_idle_engine_makes_no_token_and_is_well():
         assert [await watch.complaint() for _ in range(3)] == ["", "", ""]
 
 
-async def test_a_scheduler_that_takes_nothing_is_a_complaint_though_it_seems_idle(monkeypatch):
-    monkeypatch.setattr("infra.engine.watch._TOKEN", aiohttp.ClientTimeout(total=0.2))
+async def test_a_scheduler_that_takes_nothing_is_a_complaint_though_it_seems_idle():
     engine = Engine(IDLE)
     async with engine.running() as watch:
         engine.takes.clear()
-        assert await watch.complaint() == "it took no request"
+        with pytest.MonkeyPatch.context() as impatient:  # only where nothing comes anyway
+            impatient.setattr("infra.engine.watch._TOKEN", aiohttp.ClientTimeout(total=0.2))
+            assert await watch.complaint() == "it took no request"
         engine.takes.set()
         assert await watch.complaint() == ""
         engine.statuses["token"] = 503
@@ -98,6 +103,16 @@ async def test_one_without_loads_is_judged_by_its_answers():
         assert [await watch.complaint() for _ in range(2)] == ["", ""]
         engine.statuses["token"] = 503
         assert await watch.complaint() == "it took no request"
+
+
+@pytest.mark.parametrize("page", ["<html>back soon</html>", "[]", "null"])
+async def test_so_is_one_whose_loads_cannot_be_read(page: str):
+    engine = Engine(BUSY)
+    async with engine.running() as watch:
+        engine.page = page
+        assert [await watch.complaint() for _ in range(2)] == ["", ""]
+        engine.page = None
+        assert [await watch.complaint() for _ in range(2)] == ["", "5 requests, and no token"]
 
 
 def test_the_loads_of_all_schedulers_count():
