@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 
 from models.errors import TramError, Unavailable
 
 _TIMEOUT_S = 30.0
+PATIENCE_S = 60.0
 _PAUSE_S = 0.2
 _AGAIN = {429, 502, 503, 504}
 """Statuses that may be others in a moment."""
@@ -34,7 +36,7 @@ class ServiceClient:
         view = self._ask("POST", "/v1/replays", {kind: source_id} | asked)
         while view["ended_at"] is None:
             time.sleep(_PAUSE_S)
-            view = self._ask("GET", f"/v1/replays/{view['id']}")
+            view = self.patiently("GET", f"/v1/replays/{view['id']}")
             moved(view)
         return view
 
@@ -84,7 +86,7 @@ class ServiceClient:
         return self._ask("POST", "/v1/batches", body)
 
     def batch(self, batch_id: str) -> dict[str, Any]:
-        return self._ask("GET", f"/v1/batches/{batch_id}")
+        return self.patiently("GET", f"/v1/batches/{batch_id}")
 
     def cancel_batch(self, batch_id: str) -> dict[str, Any]:
         return self._ask("POST", f"/v1/batches/{batch_id}/cancel")
@@ -123,6 +125,17 @@ class ServiceClient:
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None, *, key: str = "") -> dict[str, Any]:
         """Any route; `key` makes asking twice safe.  Raises Unavailable where that may help, Refused where it does not."""
         return self._ask(method, path, body, headers={"Idempotency-Key": key} if key else {})
+
+    def patiently(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Asks again while the service is away, with the same key: a restart takes seconds.  Raises as `ask` does."""
+        until, key = time.monotonic() + PATIENCE_S, uuid4().hex if body else ""
+        while True:
+            try:
+                return self.ask(method, path, body, key=key)
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE_S)
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None, **form: Any) -> dict[str, Any]:
         try:

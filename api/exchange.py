@@ -9,6 +9,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +22,7 @@ from api.deps import State
 from infra.clock import now_ms
 from infra.images import ALL_MOST_BYTES
 from infra.parquet import ParquetSheet
-from infra.parquet_rows import rows_in
+from infra.parquet_rows import AT_ONCE, rows_in
 from infra.record_files import records_in
 from models.accounts import Caller
 from models.errors import InvalidRequest, TooLarge
@@ -42,6 +43,8 @@ _RECORDS_AT_ONCE = 20
 _BYTES_AT_ONCE = 4 << 20
 _PICTURES_BYTES = 2 * ALL_MOST_BYTES
 """What a record may have beyond a request's body: pictures that were fetched for it, in base64, and what was answered."""
+_THREADS = ThreadPoolExecutor(AT_ONCE, "import")
+"""For reading files, which takes minutes of large ones; not the loop's own, in which every chat's prompt is counted."""
 _Sized = tuple[int, Parsed]
 """A record, and how many bytes it was read from."""
 
@@ -107,9 +110,10 @@ async def imported(state: State, caller: Caller, request: Request, form: Format,
     with tempfile.TemporaryFile() as file:
         size = await _put_aside(request, file)
         reading = partial(_read, file, form, state.settings.max_body_bytes + _PICTURES_BYTES)
-        await asyncio.to_thread(_look_through, reading, max(FILE_MOST_BYTES, _UNPACKED * size))
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(_THREADS, _look_through, reading, max(FILE_MOST_BYTES, _UNPACKED * size))
         portions = _portions(reading())
-        while portion := await asyncio.to_thread(next, portions, None):
+        while portion := await loop.run_in_executor(_THREADS, next, portions, None):
             began = time.monotonic()
             verb = partial(bring_all, account_id=caller.account_id, records=portion, model=model, now_ms=now_ms())
             brought = _sum(brought, await state.database.write(verb))

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
 import orjson
 
 from api.caller import ServiceClient
-from models.errors import Unavailable
 from models.grading.output_items import run_of
 from models.grading.results import Run
 from models.grading.suite import Suite, Variant, digest, eval_body, run_body
@@ -24,8 +22,6 @@ from models.grading.suite import Suite, Variant, digest, eval_body, run_body
 SUITE, REPORTED, VARIANT = "tram_suite", "tram_reported", "tram_variant"
 """Names in metadata."""
 PAUSE_S = 1.0
-_PATIENCE_S = 60.0
-"""A service that restarts is back within it."""
 _INLINE_BYTES = 1 << 20
 """More rows than fit in this go up as a file."""
 _PAGE = 100
@@ -62,7 +58,7 @@ def watch(client: ServiceClient, begun: Begun) -> Iterator[dict[str, Row]]:
     """How the runs stand, every second until all have ended; a service that is away for less than a minute is waited for."""
     while True:
         views = {
-            name: _patiently(client, "GET", f"/v1/evals/{begun.eval_id}/runs/{run}") for name, run in begun.runs.items()
+            name: client.patiently("GET", f"/v1/evals/{begun.eval_id}/runs/{run}") for name, run in begun.runs.items()
         }
         yield views
         if all(view["status"] not in _OPEN for view in views.values()):
@@ -84,7 +80,7 @@ def reported(client: ServiceClient, eval_id: str) -> None:
 
 
 def _new_eval(client: ServiceClient, suite: Suite, mark: str) -> Row:
-    return _patiently(client, "POST", "/v1/evals", eval_body(suite, {SUITE: mark}))
+    return client.patiently("POST", "/v1/evals", eval_body(suite, {SUITE: mark}))
 
 
 def _runs(client: ServiceClient, eval_id: str) -> dict[str, str]:
@@ -96,7 +92,7 @@ def _runs(client: ServiceClient, eval_id: str) -> dict[str, str]:
 
 def _new_run(client: ServiceClient, suite: Suite, variant: Variant, eval_id: str, source: Row) -> str:
     body = run_body(suite, variant, source, {VARIANT: variant.name})
-    run_id: str = _patiently(client, "POST", f"/v1/evals/{eval_id}/runs", body)["id"]
+    run_id: str = client.patiently("POST", f"/v1/evals/{eval_id}/runs", body)["id"]
     return run_id
 
 
@@ -117,15 +113,3 @@ def _all(client: ServiceClient, path: str) -> Iterator[Row]:
         page = client.ask("GET", f"{path}?limit={_PAGE}{f'&after={after}' if after else ''}")
         yield from page["data"]
         more, after = page["has_more"], page["data"][-1]["id"] if page["data"] else ""
-
-
-def _patiently(client: ServiceClient, method: str, path: str, body: Row | None = None) -> Row:
-    """Asks again while the service is away, with the same key."""
-    until, key = time.monotonic() + _PATIENCE_S, uuid4().hex if body else ""
-    while True:
-        try:
-            return client.ask(method, path, body, key=key)
-        except Unavailable:
-            if time.monotonic() > until:
-                raise
-            time.sleep(PAUSE_S)

@@ -1,6 +1,7 @@
 """How is a batch, a replay or an eval's run watched?  Server-sent events: how far it is, whenever that has changed, and `[DONE]`.
 
-The database is asked every second a watcher, since a batch moves in many processes; comments keep silent lines open.
+The database is asked every second a watcher, since a batch moves in many processes; comments keep silent lines open, also while it is
+away.
 """
 
 import asyncio
@@ -12,13 +13,14 @@ from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
 from api.deps import State
-from models.errors import NotFound
+from models.errors import NotFound, Unavailable
 from models.tables.batches import Batch
 from models.wire.progress import progress_view
 
 LOOK_S = 1.0
 QUIET_LOOKS = 15
 """Looks without news before a comment: proxies close lines that are silent for a minute."""
+_QUIET = b": still here\n\n"
 _HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # nginx would gather the events
 
 Look = Callable[[Session], Batch | None]
@@ -44,6 +46,9 @@ async def _events(state: State, look: Look, batch: Batch | None) -> AsyncGenerat
         await asyncio.sleep(LOOK_S)
         silent += 1
         if silent % QUIET_LOOKS == 0:
-            yield b": still here\n\n"
-        batch = await state.database.read(look)
+            yield _QUIET
+        try:
+            batch = await state.database.read(look)
+        except Unavailable:  # who watches for days need not hear of it
+            yield _QUIET
     yield b"data: [DONE]\n\n"

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from io import BytesIO
 from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 from api.deps import State
 from infra.clock import now_ms
 from infra.outbound import check_url
-from models import datasets, eval_items, eval_reports, evals, files, ids, logged
+from models import datasets, eval_reports, evals, files, ids, logged
 from models.accounts import Caller
 from models.batches import NewBatch, begin
 from models.cards.card import Card
@@ -41,6 +42,9 @@ RUNS_MOST = 10
 """Beside one another."""
 _THREADS = ThreadPoolExecutor(2, "evals")
 """Not the loop's own, in which every chat's prompt is counted."""
+_REPORTS = ThreadPoolExecutor(2, "reports")
+REPORT_S = 30.0
+"""Of computing: fifty graders in ten slices of ten runs would take an hour."""
 _MODEL = "data_source.model"
 
 _P = ParamSpec("_P")
@@ -49,7 +53,11 @@ _T = TypeVar("_T")
 
 async def beside(step: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """Beside the loop."""
-    return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(step, *args, **kwargs))
+    return await _in(_THREADS, step, *args, **kwargs)
+
+
+async def _in(threads: ThreadPoolExecutor, step: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(threads, partial(step, *args, **kwargs))
 
 
 async def check_eval(state: State, caller: Caller, wanted: EvalRequest) -> None:
@@ -125,16 +133,20 @@ async def report(
         run = await state.database.read(query)
         if run is None:
             raise NotFound(f"there is no run {run_id!r} of this eval", param="runs")
-        found.append((run, await state.database.read(partial(eval_items.graded_of, run_id=run_id))))
+        found.append(await state.database.read(partial(eval_reports.answered, run=run)))
     made = partial(eval_reports.report, row.name, found, created_at=now_ms() // 1000, slices=slices)
-    return await asyncio.to_thread(made)
+    try:
+        return await _in(_REPORTS, Effort(REPORT_S).spend, made)
+    except TooLarge:
+        why = f"slice: the figures take more than {REPORT_S:g} s to compute; ask for fewer slices, or fewer runs"
+        raise InvalidRequest(why, param="slice") from None
 
 
 async def page(told: dict[str, Any]) -> str:
     """The same for people."""
     from models.grading.report import html_of  # noqa: PLC0415 -- jinja and plots, for whoever looks
 
-    return await asyncio.to_thread(html_of, told)
+    return await _in(_REPORTS, html_of, told)
 
 
 async def _check_criterion(state: State, caller: Caller, spec: dict[str, Any], place: str, effort: Effort) -> None:
@@ -186,8 +198,8 @@ async def _items(state: State, caller: Caller, row: Eval, source: Any) -> list[I
     if isinstance(source, FileContent):
         return datasets.inline(source.content)
     if isinstance(source, FileId):
-        lines = (await _file(state, caller, source.id)).splitlines()
-        return await beside(lambda: list(datasets.from_lines(lines)))
+        file = BytesIO(await _file(state, caller, source.id))
+        return await beside(lambda: list(datasets.from_lines(file)))
     meta = {} if row.source["type"] == "custom" else row.source.get("metadata") or {}
     query = partial(logged.items, account_id=caller.account_id, wanted=source, meta=meta)
     return await state.database.read(query)

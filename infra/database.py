@@ -60,7 +60,7 @@ _Ended = tuple[_Write, Any, Exception | None]
 class Database:
     def __init__(self, url: str) -> None:
         self._writer = connect(url, begin="BEGIN IMMEDIATE", connections=2, answer_s=ANSWER_S)
-        self._reader = connect(url, begin="BEGIN", connections=READERS, answer_s=ANSWER_S)
+        self._reader = connect(url, begin="BEGIN", connections=READERS, answer_s=ANSWER_S, one_moment=True)
         self._waiting: SimpleQueue[_Write | None] = SimpleQueue()
         self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="database-read")
         self._thread = threading.Thread(target=self._write_for_ever, name="database-write", daemon=True)
@@ -192,8 +192,13 @@ def _resolve(told: list[_Ended]) -> None:
             write.future.set_exception(error)
 
 
-def connect(url: str, *, begin: str, connections: int, answer_s: float | None = None) -> Engine:
-    """`answer_s`: how long Postgres may take for a statement; None, as for migrations: as long as it likes."""
+def connect(
+    url: str, *, begin: str, connections: int, answer_s: float | None = None, one_moment: bool = False
+) -> Engine:
+    """`answer_s`: how long Postgres may take for a statement; None, as for migrations: as long as it likes.
+
+    `one_moment`: all that a transaction reads is of its beginning, as always on SQLite.
+    """
     pool: dict[str, Any] = {"pool_size": connections, "max_overflow": 0, "json_serializer": _json}
     if url.startswith("sqlite"):
         engine = create_engine(url, connect_args={"check_same_thread": False}, **pool)
@@ -202,6 +207,8 @@ def connect(url: str, *, begin: str, connections: int, answer_s: float | None = 
         return engine
     from infra import postgres  # noqa: PLC0415 -- SQLite does without its driver
 
+    if one_moment:
+        pool["isolation_level"] = "REPEATABLE READ"
     engine = create_engine(url, pool_pre_ping=True, connect_args=postgres.OPTIONS, **pool)
     event.listen(engine, "handle_error", postgres.give_up_standby)
     if answer_s is not None:

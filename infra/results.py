@@ -38,6 +38,12 @@ async def result_of(objects: ObjectStore, job: Job) -> dict[str, Any] | None:
     return found
 
 
+async def result_by_id(database: Database, objects: ObjectStore, job_id: str) -> dict[str, Any] | None:
+    """The same for who has read many rows, and so without their results: each may be two megabytes."""
+    job = await database.read(lambda session: session.get(Job, job_id))
+    return None if job is None else await result_of(objects, job)
+
+
 async def clear(database: Database, objects: ObjectStore, doomed: Sequence[Doomed]) -> bool:
     """Deletes what the attempts of ended jobs have put, once no row names it.  False: it cannot be done now; upkeep will."""
     keys = [key_of(job.job_id, attempt) for job in doomed for attempt in range(1, job.attempt + 1)]

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from models import files
 from models.errors import Conflict
 from models.files import NewFile
-from models.tables.batches import Batch, BatchRow, BatchState, RowState
+from models.tables.batches import Batch, BatchRow, RowState
 from models.tables.jobs import Job
 
 PAGE_ROWS = 25
@@ -41,12 +41,6 @@ def as_they_ended(session: Session, batch_id: str, after: int | None, limit: int
         seen = session.scalar(select(BatchRow.ended_no).where(*mine))
         rows = rows.where(tuple_(*order) > (seen or 0, after))
     return [Ended(*each) for each in session.execute(rows.order_by(*order).limit(limit))]
-
-
-def preparing(session: Session, batch_id: str, holder: str) -> bool:
-    """Whether its rows are still to be made, and by this feeder; held until the end of the transaction."""
-    mine = (Batch.id == batch_id, Batch.holder == holder, Batch.state == BatchState.VALIDATING)
-    return session.scalar(select(Batch.id).where(*mine).with_for_update()) is not None
 
 
 def store(session: Session, batch: Batch, made: Sequence[NewFile], now_ms: int) -> None:

@@ -1,4 +1,4 @@
-"""Which open batches are a feeder's, which of them go on next, and how many rows of each may be jobs at once?
+"""Which open batches are a feeder's, which of them go on next, and which and how many rows of each may be jobs at once?
 
 `take` keeps feeders apart, only to save work: what happens to a batch is guarded by the batch's own steps.  It never commits.  `Turns`
 is what a feeder remembers.  In both, nobody's batches stand behind all of somebody else's, however many those are.
@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
+import orjson
 from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
-from models.tables.batches import Batch
+from models.tables.batches import Batch, BatchRow, RowState
 
 LEASE_MS = 15_000
 """How long a silent feeder keeps a batch."""
@@ -25,6 +26,9 @@ LEAST = 16
 """A batch's share of it among however many: one whose model nobody serves must not keep the others from moving."""
 AT_ONCE = 50
 """Batches of one account that are looked at beside each other: the database's connections are there for the others', too."""
+READ_BYTES = 4 << 20
+"""Of a batch's rows at a time.  One alone may have as much, and takes five times that while it becomes a job."""
+_A_FEW = {"yield_per": 4}
 _PLAIN = {"synchronize_session": False}  # no rows are held here
 
 
@@ -42,6 +46,20 @@ def take(session: Session, holder: str, now_ms: int) -> dict[str, str]:
     session.execute(taken, execution_options=_PLAIN)
     rows = session.execute(select(Batch.id, Batch.account_id).where(mine).order_by(Batch.id))
     return {row.id: row.account_id for row in rows}
+
+
+def next_rows(session: Session, batch_id: str, limit: int) -> list[BatchRow]:
+    """The rows of a batch to feed next, in their place; fewer where they are long, one at least where any waits."""
+    rows = select(BatchRow).where(BatchRow.batch_id == batch_id, BatchRow.state == RowState.WAITING)
+    found: list[BatchRow] = []
+    held_bytes = 0
+    with session.scalars(rows.order_by(BatchRow.place).limit(limit), execution_options=_A_FEW) as coming:
+        for row in coming:
+            found.append(row)
+            held_bytes += len(orjson.dumps(row.body))
+            if held_bytes >= READ_BYTES:
+                break
+    return found
 
 
 @dataclass

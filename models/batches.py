@@ -5,7 +5,7 @@ counted in the one that finds its job ended; both are compare-and-sets on the ro
 however many feed.  The counts on the batch are moved by what the same statement has changed.  Times are Unix milliseconds.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from models.handover import Moved, NewJob
 from models.insertion import insert_once
 from models.lifecycle import FINAL, JobState
 from models.tables.batches import Batch, BatchKind, BatchRow, BatchState, RowState
-from models.tables.jobs import Job
+from models.tables.jobs import NO_RESULT, Job
 
 SETTLE_MOST = 500
 """Rows a transaction: as many as a few milliseconds take."""
@@ -83,7 +83,7 @@ def add(session: Session, batch_id: str, rows: Iterable[NewRow]) -> None:
 
 def clear(session: Session, batch_id: str) -> None:
     """Its rows go: whoever made them died on the way and begins anew, or it was cancelled before all were there."""
-    assert session.scalar(select(Batch.started_ms).where(Batch.id == batch_id)) is None
+    assert session.scalar(select(Batch.started_ms).where(Batch.id == batch_id).with_for_update()) is None
     session.execute(delete(BatchRow).where(BatchRow.batch_id == batch_id))
     session.execute(update(Batch).where(Batch.id == batch_id).values(total=0, completed=0, failed=0))
 
@@ -96,11 +96,6 @@ def started(session: Session, batch_id: str, now_ms: int) -> bool:
 def find(session: Session, account_id: str, batch_id: str, kind: BatchKind) -> Batch | None:
     mine = (Batch.id == batch_id, Batch.account_id == account_id, Batch.kind == kind)
     return session.scalar(select(Batch).where(*mine))
-
-
-def waiting(session: Session, batch_id: str, limit: int) -> Sequence[BatchRow]:
-    """The rows to feed next, in their place."""
-    return session.scalars(_rows(batch_id, RowState.WAITING).order_by(BatchRow.place).limit(limit)).all()
 
 
 def running(session: Session, batch_id: str) -> int:
@@ -135,8 +130,8 @@ class Settled:
 
 
 def ended(session: Session, batch_id: str) -> list[Settled]:
-    """Running rows whose jobs have ended, still to be counted."""
-    rows = select(BatchRow, Job).join(Job, Job.id == BatchRow.job_id)
+    """Running rows whose jobs have ended, still to be counted; without what these answered, which not every kind looks at."""
+    rows = select(BatchRow, Job).join(Job, Job.id == BatchRow.job_id).options(NO_RESULT)
     mine = (BatchRow.batch_id == batch_id, BatchRow.state == RowState.RUNNING, Job.state.in_(FINAL))
     rows = rows.where(*mine).order_by(BatchRow.number).limit(SETTLE_MOST)
     return [Settled(row.BatchRow, row.Job) for row in session.execute(rows)]

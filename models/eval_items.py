@@ -5,10 +5,11 @@ are the rows i + n, i + 2n and so on, made in the transaction that settles its a
 or runs.  An item is graded under its run's lock, if nobody has: it is counted once, whoever dies.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
@@ -16,10 +17,14 @@ from models.batches import NewRow
 from models.listings import Window
 from models.tables.batches import BatchRow, RowState
 from models.tables.evals import EvalItem, EvalRun, Outcome
-from models.tables.jobs import Job
+from models.tables.jobs import NO_RESULT, Job
 
 DUE_MOST = 100
 """Items a round: as many as graders look at in about a second."""
+PAGE_BYTES = 8 << 20
+"""A page of ordinary items has a tenth of that; the item that reaches it, which may be as large by itself, is the last."""
+_FEW = 10
+"""Items read at a time: one may have eight million characters."""
 _NAME = "outputitem_"
 _DIGITS = 6
 
@@ -116,15 +121,22 @@ def grade(session: Session, run_id: str, graded: Sequence[Graded], now_ms: int) 
 def page(
     session: Session, run_id: str, window: Window, outcome: Outcome | None = None
 ) -> tuple[Sequence[EvalItem], bool]:
-    """Graded items, in the order of the data."""
+    """Graded items, in the order of the data; and whether there are more, as also where those of a page would be too large."""
     rows = _graded(run_id) if outcome is None else _items(run_id).where(EvalItem.outcome == outcome)
     if window.after is not None:
         last = number_of(run_id, window.after)
         last = -1 if last is None else last
         rows = rows.where(EvalItem.number > last if window.ascending else EvalItem.number < last)
     rows = rows.order_by(EvalItem.number if window.ascending else EvalItem.number.desc()).limit(window.limit + 1)
-    found = session.scalars(rows).all()
-    return found[: window.limit], len(found) > window.limit
+    found: list[EvalItem] = []
+    held_bytes = 0
+    with session.scalars(rows, execution_options={"yield_per": _FEW}) as coming:
+        for item in coming:
+            if len(found) == window.limit or held_bytes >= PAGE_BYTES:
+                return found, True
+            found.append(item)
+            held_bytes += len(orjson.dumps((item.item, item.sample, item.results)))
+    return found, False
 
 
 def find(session: Session, run_id: str, name: str) -> EvalItem | None:
@@ -133,8 +145,16 @@ def find(session: Session, run_id: str, name: str) -> EvalItem | None:
 
 
 def graded_of(session: Session, run_id: str, limit: int | None = None) -> Sequence[EvalItem]:
-    """All of them, for comparisons and reports; or the first ones."""
+    """All of them, or the first ones."""
     return session.scalars(_graded(run_id).order_by(EvalItem.number).limit(limit)).all()
+
+
+def graded_each(session: Session, run_id: str) -> Iterator[EvalItem]:
+    """All of them, of which few are in memory at once."""
+    rows, after = _graded(run_id).order_by(EvalItem.number).limit(_FEW), -1
+    while found := session.scalars(rows.where(EvalItem.number > after)).all():
+        yield from found
+        after = found[-1].number
 
 
 def name_of(item: EvalItem) -> str:
@@ -168,7 +188,7 @@ def _due(run: EvalRun, item: EvalItem, found: Mapping[int, Answered], last: int)
 
 
 def _answered(session: Session, run_id: str, numbers: Sequence[int]) -> dict[int, Answered]:
-    rows = select(BatchRow, Job).outerjoin(Job, Job.id == BatchRow.job_id)
+    rows = select(BatchRow, Job).outerjoin(Job, Job.id == BatchRow.job_id).options(NO_RESULT)
     rows = rows.where(BatchRow.batch_id == run_id, BatchRow.number.in_(numbers))
     return {row.number: Answered(row, job) for row, job in session.execute(rows)}
 

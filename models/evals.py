@@ -73,14 +73,16 @@ def create(session: Session, new: NewEval) -> None:
 
 
 def start(session: Session, new: NewRun, items: Sequence[Item]) -> None:
-    """The run's own part; its batch is made first, in the same transaction."""
+    """The run's own part; its batch is made first, in the same transaction.  Raises NotFound: the eval was deleted meanwhile."""
+    touched = update(Eval).where(Eval.id == new.eval_id).values(updated_ms=new.created_ms)
+    if session.scalar(touched.returning(Eval.id)) is None:
+        raise NotFound(f"there is no eval {new.eval_id!r}", param="eval_id")
     row = {name: getattr(new, name) for name in NewRun.__slots__}
     insert_once(session, EvalRun, [row | {"total": len(items)}])
     for first in range(0, len(items), _ROWS):
         part = enumerate(items[first : first + _ROWS], first)
         rows = [{"run_id": new.id, "number": n, "item": each.item, "given": each.given} for n, each in part]
         insert_once(session, EvalItem, rows)
-    session.execute(update(Eval).where(Eval.id == new.eval_id).values(updated_ms=new.created_ms))
 
 
 def find(session: Session, account_id: str, eval_id: str) -> Eval | None:
@@ -206,6 +208,7 @@ def delete_runs(session: Session, run_ids: Sequence[str], now_ms: int) -> None:
 
 def delete_eval(session: Session, eval_id: str) -> None:
     """One without runs.  Raises Conflict."""
+    session.execute(select(Eval.id).where(Eval.id == eval_id).with_for_update())  # no run is begun from here on
     if session.scalar(select(exists().where(EvalRun.eval_id == eval_id))):
         raise Conflict("a run of it was begun meanwhile", code="still_running")
     session.execute(delete(Eval).where(Eval.id == eval_id))

@@ -4,15 +4,16 @@ What was made to be compared or graded is left out: replays and evals would feed
 as in the list of stored completions.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from models import ids, transcripts
 from models.datasets import Item
-from models.errors import InvalidRequest
+from models.errors import InvalidRequest, TooLarge
 from models.lifecycle import JobState
 from models.listings import tells
 from models.tables.jobs import Door, Job
@@ -21,15 +22,24 @@ from models.wire.evals import ITEMS_MOST, StoredCompletions
 
 _SLICE = 200
 """Paths walked in one statement."""
+MOST_BYTES = 64 << 20
+"""Of all together, as JSON: twice what a run reads of a file."""
 _WHERE = "data_source.source"
 
 
 def items(session: Session, account_id: str, wanted: StoredCompletions, meta: Mapping[str, str]) -> list[Item]:
-    """Oldest first; with a limit, the newest of them.  `meta` is the eval's own filter.  Raises InvalidRequest."""
+    """Oldest first; with a limit, the newest of them.  `meta` is the eval's own filter.  Raises InvalidRequest, TooLarge."""
     limit = wanted.limit or ITEMS_MOST + 1
     where = _filters(account_id, wanted, {**meta, **(wanted.metadata or {})})
-    rows = select(Job, Turn.prompt).join(Turn, Turn.job_id == Job.id).where(*where)
-    found = [(row.Job, row.prompt) for row in session.execute(rows.order_by(Job.id.desc()).limit(limit))][::-1]
+    facts = (
+        Job.id,
+        Job.model,
+        Job.meta,
+        Job.created_ms,
+        Turn.prompt,
+    )  # what was streamed of each would fill the memory
+    rows = select(*facts).join(Turn, Turn.job_id == Job.id).where(*where)
+    found = session.execute(rows.order_by(Job.id.desc()).limit(limit)).all()[::-1]
     if not found:
         raise InvalidRequest(f"{_WHERE}: no stored completion is like that", param=_WHERE)
     if len(found) > ITEMS_MOST:
@@ -37,7 +47,20 @@ def items(session: Session, account_id: str, wanted: StoredCompletions, meta: Ma
             f"{_WHERE}.limit: more than {ITEMS_MOST:,} completions are like that; say how many of the newest to take",
             param=f"{_WHERE}.limit",
         )
-    return [item for first in range(0, len(found), _SLICE) for item in _read(session, found[first : first + _SLICE])]
+    return list(_held(item for at in range(0, len(found), _SLICE) for item in _read(session, found[at : at + _SLICE])))
+
+
+def _held(items: Iterable[Item]) -> Iterator[Item]:
+    """All of them are in memory at once, so not more than fit there.  Raises TooLarge."""
+    held_bytes = 0
+    for each in items:
+        held_bytes += len(orjson.dumps((each.item, each.given)))
+        if held_bytes > MOST_BYTES:
+            raise TooLarge(
+                f"{_WHERE}.limit: these completions come to more than {MOST_BYTES:,} bytes; say how many of the newest to take",
+                param=f"{_WHERE}.limit",
+            )
+        yield each
 
 
 def _filters(account_id: str, wanted: StoredCompletions, meta: Mapping[str, str]) -> Iterator[ColumnElement[bool]]:
@@ -56,10 +79,10 @@ def _filters(account_id: str, wanted: StoredCompletions, meta: Mapping[str, str]
         yield tells(key, value)
 
 
-def _read(session: Session, found: Sequence[tuple[Job, str]]) -> Iterator[Item]:
-    tree = transcripts.tree_above(session, [prompt for _, prompt in found])
-    answers = transcripts.answers_of(session, [job.id for job, _ in found])
-    for job, prompt in found:
+def _read(session: Session, found: Sequence[Any]) -> Iterator[Item]:
+    tree = transcripts.tree_above(session, [job.prompt for job in found])
+    answers = transcripts.answers_of(session, [job.id for job in found])
+    for job in found:
         choices: list[dict[str, Any]] = [
             {"index": n, "message": message, "finish_reason": answer.finish_reason}
             for n, (answer, message) in enumerate(answers[job.id])
@@ -69,7 +92,7 @@ def _read(session: Session, found: Sequence[tuple[Job, str]]) -> Iterator[Item]:
         item = {
             "id": name,
             "model": job.model,
-            "input": transcripts.path(tree, prompt),
+            "input": transcripts.path(tree, job.prompt),
             "output": text,
             "metadata": job.meta,
             "created_at": job.created_ms // 1000,

@@ -19,7 +19,7 @@ from models.lifecycle import JobState
 from models.listings import tells
 from models.replay import goes_on, request_again, with_system
 from models.tables.batches import Batch, BatchKind, BatchRow
-from models.tables.jobs import Door, Job
+from models.tables.jobs import NO_RESULT, Door, Job
 from models.tables.transcripts import Answer, Turn
 from models.wire.replays import TURNS_MOST, Filter, History
 
@@ -226,9 +226,9 @@ class Recorded:
 
 
 def recorded(session: Session, names: Iterable[str | None]) -> dict[str, Recorded]:
-    """Those of the named turns that are not deleted."""
+    """Those of the named turns that are not deleted; each with its job, but for the result."""
     turns = {turn.job_id: turn for turn in _turns(session, [name for name in names if name])}
-    jobs = session.scalars(select(Job).where(Job.id.in_(turns), Job.deleted_ms.is_(None)))
+    jobs = session.scalars(select(Job).where(Job.id.in_(turns), Job.deleted_ms.is_(None)).options(NO_RESULT))
     return {job.id: Recorded(turns[job.id], job) for job in jobs}
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from models import conversations
 from models.prefix import link, text_of
 from models.tables.access import Account
-from models.tables.jobs import Door, Job
+from models.tables.jobs import NO_RESULT, Door, Job
 from models.tables.transcripts import Answer, Conversation, Message, Turn
 
 _BATCH = 500  # bound variables a statement; SQLite's default limit is 32,766, Postgres plans short lists better
@@ -115,8 +115,8 @@ def path(tree: Mapping[str, Node], tip: str, stop: Collection[str] = ()) -> list
 
 
 def turns(session: Session, conversation_id: str) -> list[tuple[Turn, Job]]:
-    """In the order they were made, each with its job."""
-    rows = select(Turn, Job).join(Job, Job.id == Turn.job_id)
+    """In the order they were made, each with its job, but for the result: the tree has what was said."""
+    rows = select(Turn, Job).join(Job, Job.id == Turn.job_id).options(NO_RESULT)
     rows = rows.where(Turn.conversation_id == conversation_id).order_by(Turn.job_id)
     return [(row.Turn, row.Job) for row in session.execute(rows)]
 

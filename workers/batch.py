@@ -28,7 +28,7 @@ from infra.redis import FAULTS, NUDGE_CHANNEL
 from infra.token_stream import TokenWriter
 from models import accounts, batch_turns, batches
 from models.accounts import Caller
-from models.batch_turns import Turns
+from models.batch_turns import Turns, next_rows
 from models.batches import NewRow, Settled
 from models.errors import BudgetExceeded, InsufficientCredits, NotFound, TramError
 from models.handover import NewJob
@@ -40,7 +40,7 @@ from models.tables.jobs import Door
 log = logging.getLogger(__name__)
 
 FEED_ROWS = 64
-"""Rows that are read, and become jobs, at a time: one may hold four megabytes."""
+"""Rows that are read, and become jobs, at a time, where they are short."""
 PREPARED_AT_ONCE = 8
 """Of these: an image may take ten seconds to come."""
 _OVER_A_BODY = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -185,7 +185,7 @@ class Feeder:
         running: int = await self.database.read(partial(batches.running, batch_id=batch.id))
         ahead = self._ahead.get(batch.id, FEED_ROWS)
         room = min(self._turns.share(batch.account_id) - running, ahead)
-        rows = await self.database.read(partial(batches.waiting, batch_id=batch.id, limit=room)) if room > 0 else ()
+        rows = await self.database.read(partial(next_rows, batch_id=batch.id, limit=room)) if room > 0 else ()
         if not rows:
             return 0
         owner = await self.database.read(partial(accounts.owner, account_id=batch.account_id))

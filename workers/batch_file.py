@@ -10,16 +10,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from infra.batch_results import line_of
 from infra.clock import now_ms
 from infra.objects.lines import grouped
-from models import batch_results, batches, files
+from models import batch_results, batch_rows, batches, files
 from models.batch_input import AROUND_BYTES, Input
 from models.batches import NewRow, Settled
-from models.errors import Conflict, NotFound
+from models.errors import NotFound
 from models.files import NewFile, Purpose, object_key
 from models.tables.batches import Batch, BatchRow, BatchState, RowState
 from models.tables.files import File
@@ -90,15 +89,16 @@ class FileKind:
     async def _add(self, feeder: Feeder, batch: Batch, file: File, places: Sequence[int]) -> None:
         again = Input(batch.spec["endpoint"], self._body_most_bytes)
         held: list[NewRow] = []
-        add = partial(_add, batch_id=batch.id, holder=feeder.name)
-        await feeder.database.write(partial(_clear, batch_id=batch.id, holder=feeder.name))
+        add = partial(batch_rows.add, batch_id=batch.id, holder=feeder.name)
+        await feeder.database.write(partial(batch_rows.clear, batch_id=batch.id, holder=feeder.name))
         async for group in self._groups(feeder, file):
             held += await asyncio.to_thread(again.rows, group, places)
             while len(held) >= ADD_ROWS:
                 await feeder.database.write(partial(add, rows=held[:ADD_ROWS]))
                 held = held[ADD_ROWS:]
         await feeder.database.write(partial(add, rows=held))
-        await feeder.database.write(partial(_start, batch_id=batch.id, holder=feeder.name, rows=len(places)))
+        start = partial(batch_rows.start, batch_id=batch.id, holder=feeder.name, now_ms=now_ms())
+        await feeder.database.write(partial(start, rows=len(places)))
 
     def _groups(self, feeder: Feeder, file: File) -> AsyncIterator[list[bytes]]:
         key = object_key(file.account_id, file.id)
@@ -143,26 +143,3 @@ async def _text(feeder: Feeder, batch: Batch, file_id: str, ended: RowState) -> 
 
 def _fail(session: Session, batch: Batch, errors: list[dict[str, Any]]) -> None:
     batches.end(session, batch, BatchState.FAILED, "batch.failed", now_ms(), errors=errors)
-
-
-def _clear(session: Session, batch_id: str, holder: str) -> None:
-    _hold(session, batch_id, holder)
-    batches.clear(session, batch_id)
-
-
-def _add(session: Session, batch_id: str, holder: str, rows: Sequence[NewRow]) -> None:
-    _hold(session, batch_id, holder)
-    batches.add(session, batch_id, rows)
-
-
-def _start(session: Session, batch_id: str, holder: str, rows: int) -> None:
-    _hold(session, batch_id, holder)
-    there = session.scalar(select(func.count()).where(BatchRow.batch_id == batch_id))
-    if there != rows:
-        raise Conflict(f"{there} of {rows} rows are there: another has begun anew meanwhile")
-    batches.started(session, batch_id, now_ms())
-
-
-def _hold(session: Session, batch_id: str, holder: str) -> None:
-    if not batch_results.preparing(session, batch_id, holder):
-        raise Conflict("it was cancelled, or another makes its rows")

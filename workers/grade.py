@@ -19,8 +19,8 @@ import orjson
 from sqlalchemy.orm import Session
 
 from infra.clock import now_ms
-from infra.results import result_of
-from models import batches, datasets, eval_items, eval_results
+from infra.results import result_by_id
+from models import batch_rows, batches, datasets, eval_items, eval_results
 from models.batches import NewRow, Settled
 from models.errors import TramError
 from models.eval_items import Answered, Due, Graded
@@ -101,16 +101,15 @@ class Evals:
     async def prepare(self, feeder: Feeder, batch: Batch) -> None:
         """The questions to the model; where answers came with the items, those to the judges."""
         run = await self._run_of(feeder, batch)
-        await feeder.database.write(partial(batches.clear, batch_id=batch.id))
-        first = 0
+        add, first, added = partial(batch_rows.add, batch_id=batch.id, holder=feeder.name), 0, 0
+        await feeder.database.write(partial(batch_rows.clear, batch_id=batch.id, holder=feeder.name))
         while items := await feeder.database.read(partial(eval_items.some, run_id=batch.id, first=first, limit=_SLICE)):
             made = await self._beside(batch.account_id, _some, run.first_rows, items, _length)
             rows = [row for rows in made for row in rows]
-            await feeder.database.write(partial(batches.add, batch_id=batch.id, rows=rows))
-            first += len(made)
-            if await feeder.database.read(partial(_cancelled, batch_id=batch.id)):
-                return
-        await feeder.database.write(partial(batches.started, batch_id=batch.id, now_ms=now_ms()))
+            await feeder.database.write(partial(add, rows=rows))
+            first, added = first + len(made), added + len(rows)
+        start = partial(batch_rows.start, batch_id=batch.id, holder=feeder.name, now_ms=now_ms())
+        await feeder.database.write(partial(start, rows=added))
 
     async def requests(self, feeder: Feeder, batch: Batch, rows: Sequence[BatchRow]) -> Mapping[int, dict[str, Any]]:  # noqa: ARG002 -- others look further
         """As they were made."""
@@ -190,7 +189,7 @@ async def _completions(feeder: Feeder, jobs: Iterable[Job | None]) -> dict[str, 
     for job in jobs:
         if job is None or job.state is not JobState.COMPLETED:
             continue
-        if (result := await result_of(feeder.objects, job)) is not None:
+        if (result := await result_by_id(feeder.database, feeder.objects, job.id)) is not None:
             found[job.id] = result["completion"]
     return found
 

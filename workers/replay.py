@@ -12,8 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from infra.clock import now_ms
-from infra.objects import ObjectStore
-from infra.results import result_of
+from infra.results import result_by_id
 from models import batches, replayed, replays, token_places
 from models.batches import Settled
 from models.replay_summary import Summary
@@ -57,7 +56,7 @@ async def _effect(feeder: Feeder, batch: Batch, each: Considered) -> Effect:
     detail = {
         **(each.row.detail or {}),
         "judgement": judgement.told(),
-        "token": await _token(feeder.objects, each, judgement),
+        "token": await _token(feeder, each, judgement),
         "source": _measured(each.source),
         "target": _measured(each.job),
     }
@@ -67,10 +66,11 @@ async def _effect(feeder: Feeder, batch: Batch, each: Considered) -> Effect:
     return Effect(detail, await feeder.database.read(partial(query, same=each.replayed.messages_same)))
 
 
-async def _token(objects: ObjectStore, each: Considered, judgement: Judgement) -> dict[str, Any] | None:
+async def _token(feeder: Feeder, each: Considered, judgement: Judgement) -> dict[str, Any] | None:
     if judgement.difference is None:
         return None
-    before, after = [await result_of(objects, job) for job in (each.source, each.job)]
+    jobs = (each.source, each.job)
+    before, after = [await result_by_id(feeder.database, feeder.objects, job.id) for job in jobs]
     if before is None or after is None:
         return None
     found = await asyncio.to_thread(token_places.parting, before, after, judgement.difference.choice)

@@ -17,7 +17,6 @@ from rich.table import Column, Table
 from api.caller import ServiceClient
 from api.commands.console import console, errors, say
 from infra.settings import Settings
-from models.errors import Unavailable
 
 app = typer.Typer()
 batch = typer.Typer(no_args_is_help=True, help="Batches of requests.")
@@ -27,8 +26,6 @@ MARK = "tram_batch_run"
 """The metadata's key under which the input is known again."""
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 PAUSE_S = 1.0
-PATIENCE_S = 60.0
-"""How long the service may be away meanwhile: a restart takes seconds."""
 SHOWN_ERRORS = 20
 
 Key = Annotated[str, typer.Option(envvar="TRAM_API_KEY", help="API key")]
@@ -133,18 +130,11 @@ def _followed(client: ServiceClient, batch_id: str) -> dict[str, Any]:
 
 def _views(client: ServiceClient, batch_id: str) -> Iterator[dict[str, Any]]:
     """How it stands, again and again, to its end."""
-    give_up = time.monotonic() + PATIENCE_S
     while True:
-        try:
-            view = client.batch(batch_id)
-        except Unavailable:
-            if time.monotonic() > give_up:
-                raise
-        else:
-            give_up = time.monotonic() + PATIENCE_S
-            yield view
-            if view["status"] in ENDED:
-                return
+        view = client.batch(batch_id)
+        yield view
+        if view["status"] in ENDED:
+            return
         time.sleep(PAUSE_S)
 
 

@@ -98,7 +98,7 @@ async def list_items(
     pages: Annotated[Window, Depends(window_ascending)],
     status: Literal["pass", "fail", "error"] | None = None,
 ) -> Response:
-    """While the run goes on, too."""
+    """While the run goes on, too.  Where items are large, a page has fewer than its limit."""
     state, caller = state_of(request), await caller_of(request)
     run = await _run(state, caller, eval_id, run_id)
     outcome = None if status is None else Outcome(status)

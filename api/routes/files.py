@@ -92,7 +92,7 @@ async def download_file(request: Request, file_id: str) -> Response:
 
 @router.delete("/{file_id}", summary="Delete a file")
 async def delete_file(request: Request, file_id: str) -> Response:
-    """At once for whoever asks; its bytes are gone a few seconds later.  A batch that was made of it goes on."""
+    """At once for whoever asks; its bytes are gone a few seconds later.  A batch that has read it goes on."""
     state, caller = state_of(request), await caller_of(request)
     verb = partial(files.delete, account_id=caller.account_id, file_id=file_id, now_ms=now_ms())
     if not await state.database.write(verb):

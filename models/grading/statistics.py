@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.grading.effort import go_on
+
 FEW = 30
 """Below it, neither interval is to be leaned on."""
 SEED = 20_261_120
@@ -70,6 +72,7 @@ class Paired:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
+    go_on()  # an interval takes twenty milliseconds, and a report may have thousands
     found = np.asarray(values, dtype=np.float64)
     if not found.size:
         return Estimate(0, None)
@@ -82,6 +85,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     """Of scores that stand at the same places."""
+    go_on()
     differences = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
     if not differences.size:
         return Paired(0, None, None, None, 0, 0, 0, None, exact=True)

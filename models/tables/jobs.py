@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Boolean, ForeignKey, Index, Integer, String, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, defer, mapped_column
 
 from models.lifecycle import JobState
 from models.tables.base import Base, Milliseconds, Packed, words
@@ -102,6 +102,10 @@ class Job(Base):
         Index("ix_jobs_held", "account_id", sqlite_where=_HELD, postgresql_where=_HELD),
         Index("ix_jobs_lease_until", "lease_until_ms", sqlite_where=_RUNNING, postgresql_where=_RUNNING),
     )
+
+
+NO_RESULT = defer(Job.result, raiseload=True)
+"""For many rows at once: a result has every chunk that was streamed, a hundred kilobytes, or two megabytes."""
 
 
 class IdempotencyKey(Base):

@@ -357,3 +357,21 @@ async def test_what_was_deleted_leaves_the_log_once_nobody_reads_it_and_nobody_w
 
 async def test_a_log_that_nobody_reads_is_emptied_and_postgres_has_none_of_ours(database):
     assert await database.scrub()
+
+
+async def test_a_read_sees_one_moment_whatever_is_written_meanwhile(database):
+    """A conversation is read in several statements; one that is being deleted would come apart."""
+    begun, written = threading.Event(), threading.Event()
+
+    def twice(session):
+        before = names(session)
+        begun.set()
+        assert written.wait(WITHIN_S)
+        return before, names(session)
+
+    reading = asyncio.create_task(database.read(twice))
+    await asyncio.to_thread(begun.wait, WITHIN_S)
+    await database.write(add("ada"))
+    written.set()
+    assert await reading == ([], [])
+    assert await database.read(names) == ["ada"]

@@ -1,8 +1,9 @@
 """Are a batch's results read in the order in which rows ended, each once, and what was not to be stored let go of when a file holds it?"""
 
 import pytest
+from sqlalchemy import inspect
 
-from models import batch_results, batch_turns, batches, files, jobs
+from models import batch_results, batches, files, jobs
 from models.batches import NewBatch, NewRow
 from models.errors import Conflict
 from models.files import NewFile, Purpose
@@ -62,18 +63,21 @@ def test_a_files_rows_are_read_in_its_order_with_their_jobs(session, account, ba
     assert [each.row.number for each in batch_results.of_state(session, NAME, RowState.FAILED, -1)] == [4]
 
 
+def test_what_was_answered_is_not_read_by_who_counts(session, account, batch):
+    """Five hundred rows at once: of long answers a gigabyte."""
+    made = new_job(session, account, door=Door.BATCH, batch_id=NAME)
+    batches.feed(session, NAME, {0: made})
+    claimed(session, made.id)
+    jobs.finish(session, made.id, 1, Ending(JobState.COMPLETED, NOW, result={"completion": {}}))
+    session.expunge_all()
+    (found,) = batches.ended(session, NAME)
+    assert "result" in inspect(found.job).unloaded
+    assert found.job.parameters is not None
+
+
 def test_results_go_by_their_index(session, account, batch):
     answered(session, account, 1)
     assert "ix_batch_rows_ended" in plan_of(session, lambda s: batch_results.as_they_ended(s, NAME, 1, 10))
-
-
-def test_who_may_make_rows(session, account):
-    batches.begin(session, NewBatch(NAME, account, BatchKind.FILE, {}, NOW))
-    batch_turns.take(session, "me", NOW)
-    assert batch_results.preparing(session, NAME, "me")
-    assert not batch_results.preparing(session, NAME, "you")
-    batches.cancel(session, account, NAME, BatchKind.FILE, NOW)
-    assert not batch_results.preparing(session, NAME, "me")
 
 
 def test_what_is_not_to_be_stored_stays_until_the_file_holds_it(session, account, batch):

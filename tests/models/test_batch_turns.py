@@ -3,7 +3,7 @@
 from models import batch_turns, batches
 from models.accounts import create_account
 from models.batch_turns import LEASE_MS, RENEWED_MS, Turns
-from models.batches import NewBatch
+from models.batches import NewBatch, NewRow
 from models.tables.batches import Batch, BatchKind
 from tests.models.conftest import NOW
 
@@ -65,3 +65,16 @@ def test_an_account_s_window_is_shared_by_its_batches_and_each_has_some():
     for many, share in ((1, batch_turns.WINDOW), (2, batch_turns.WINDOW // 2), (1000, batch_turns.LEAST)):
         turns.hold({str(number): "ada" for number in range(many)} | {"z": "bob"})
         assert (turns.share("ada"), turns.share("bob")) == (share, batch_turns.WINDOW)
+
+
+def test_rows_come_in_their_place_and_of_long_ones_fewer(session, account, monkeypatch):
+    begin(session, account, "batch_1")
+    body = {"messages": [{"role": "user", "content": "a" * 90}]}
+    batches.add(session, "batch_1", [NewRow(number, body, place=9 - number) for number in range(10)])
+    assert [row.number for row in batch_turns.next_rows(session, "batch_1", 3)] == [9, 8, 7]
+    monkeypatch.setattr(batch_turns, "READ_BYTES", 200)
+    assert [row.number for row in batch_turns.next_rows(session, "batch_1", 10)] == [9, 8]
+    monkeypatch.setattr(batch_turns, "READ_BYTES", 1)
+    assert [row.number for row in batch_turns.next_rows(session, "batch_1", 10)] == [9]
+    batches.drop(session, "batch_1", {"code": "x"})
+    assert batch_turns.next_rows(session, "batch_1", 10) == []

@@ -122,6 +122,33 @@ def test_grades_are_added_up_once(session, account, made):
     assert eval_items.due(session, run) == []
 
 
+def test_a_page_ends_early_where_its_items_are_large(session, account, made, monkeypatch):
+    run = run_of(session, account, items=3)
+    grades(session, run, Outcome.PASS, Outcome.PASS, Outcome.PASS)
+    monkeypatch.setattr(eval_items, "PAGE_BYTES", 1)
+    seen, after, more = [], None, True
+    while more:
+        found, more = eval_items.page(session, run.id, Window(after=after, ascending=True))
+        seen.append([item.number for item in found])
+        after = eval_items.name_of(found[-1])
+    assert seen == [[0], [1], [2]]
+
+
+def test_however_many_were_graded_few_are_held_at_once(session, account, made):
+    run = run_of(session, account, items=60)
+    grades(session, run, *[Outcome.PASS] * 60)
+    session.expunge_all()
+    held = [len(session.identity_map) for _ in eval_items.graded_each(session, NAME)]
+    assert len(held) == 60
+    assert max(held) < 30
+
+
+def test_no_run_is_begun_of_an_eval_that_is_deleted_at_that_moment(session, account, made):
+    evals.delete_eval(session, made)
+    with pytest.raises(NotFound, match="eval_1"):
+        run_of(session, account)
+
+
 def test_graded_items_are_listed_page_by_page(session, account, made):
     run = run_of(session, account, items=4)
     grades(session, run, Outcome.PASS, Outcome.FAIL, Outcome.PASS)

@@ -1,12 +1,15 @@
 """Which stored completions become questions: those that the filters find, the account's own, and none that was made to be graded."""
 
+import orjson
 import pytest
+from sqlalchemy import select, update
 
-from models import logged
+from models import branches, logged
 from models.accounts import create_account
 from models.deletions import delete_job
-from models.errors import InvalidRequest
-from models.tables.jobs import Door
+from models.errors import InvalidRequest, TooLarge
+from models.tables import base
+from models.tables.jobs import Door, Job
 from models.wire.evals import StoredCompletions
 from tests.models.conftest import NOW, asked, said
 
@@ -75,3 +78,42 @@ def test_too_many_are_not_cut_in_silence(session, account, spoken, monkeypatch):
     with pytest.raises(InvalidRequest, match="say how many") as wrong:
         found(session, account)
     assert wrong.value.param == "data_source.source.limit"
+
+
+def test_so_much_is_taken_as_may_be_held(session, account, spoken, monkeypatch):
+    monkeypatch.setattr(
+        logged, "MOST_BYTES", sum(len(orjson.dumps((e.item, e.given))) for e in found(session, account))
+    )
+    assert len(found(session, account)) == 3
+    monkeypatch.setattr(logged, "MOST_BYTES", logged.MOST_BYTES - 1)
+    with pytest.raises(TooLarge, match="of the newest") as refused:
+        found(session, account)
+    assert refused.value.param == "data_source.source.limit"
+    assert len(found(session, account, limit=2)) == 2
+
+
+@pytest.fixture
+def streams(session, spoken, monkeypatch):
+    """Those that are read from the rows of jobs, each of which has one."""
+    session.execute(update(Job).values(result={"chunks": ["a"]}))
+    session.expire_all()
+    seen, unpack = [], base.unpack
+
+    def noted(stored):
+        found = unpack(stored)
+        seen.extend([found] * (isinstance(found, dict) and "chunks" in found))
+        return found
+
+    monkeypatch.setattr(base, "unpack", noted)
+    return seen
+
+
+def test_what_was_streamed_of_them_is_not_read(session, account, streams):
+    assert len(found(session, account)) == 3
+    assert streams == []
+
+
+def test_nor_where_a_conversation_is_looked_at(session, spoken, streams):
+    conversation = session.scalar(select(Job.conversation_id).where(Job.id == spoken[0]))
+    assert len(branches.told(session, conversation).turns) == 2
+    assert streams == []

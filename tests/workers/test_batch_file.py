@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from infra.clock import now_ms
 from infra.objects import DirectoryStore
-from models import batch_results, batch_turns, batches, conversations, files
+from models import batch_results, batch_rows, batch_turns, batches, conversations, files
 from models.batches import NewBatch
 from models.files import NewFile, Purpose, object_key
 from models.tables.batches import BatchKind, BatchRow, BatchState
@@ -141,7 +141,7 @@ async def test_of_two_that_make_its_rows_at_once_none_makes_half(place, monkeypa
 
     async def slow(verb):
         told = await write(verb)
-        if getattr(verb, "func", None) is batch_file._add and not added.is_set():
+        if getattr(verb, "func", None) is batch_rows.add and not added.is_set():
             added.set()
             await asyncio.Event().wait()
         return told
@@ -160,7 +160,7 @@ async def test_of_two_that_make_its_rows_at_once_none_makes_half(place, monkeypa
 async def test_one_that_began_with_rows_missing_would_be_noticed(place, monkeypatch):
     await begin(place, b"".join(line(number) for number in range(4)))
     feeder = place.feeder()
-    monkeypatch.setattr(batch_file, "_add", lambda session, batch_id, holder, rows: None)
+    monkeypatch.setattr(batch_rows, "add", lambda session, batch_id, holder, rows: None)
     await turn(feeder)
     assert (await get(place)).state is BatchState.VALIDATING
     monkeypatch.undo()

@@ -15,7 +15,7 @@ from infra.intake import Intake
 from infra.outbound import Outbound
 from infra.redis import client
 from infra.token_stream import TokenWriter
-from models import accounts, batches, evals, jobs
+from models import accounts, batch_rows, batch_turns, batches, evals, jobs
 from models.batches import NewBatch
 from models.datasets import Item
 from models.errors import NotFound
@@ -183,6 +183,7 @@ async def test_rows_that_were_half_made_are_made_anew(world, monkeypatch):
     monkeypatch.setattr(grade, "_SLICE", 2)
     await begin(world, rows=5)
     kind, feeder = Evals(), world.feeder()
+    await world.database.write(partial(batch_turns.take, holder=feeder.name, now_ms=now_ms()))
     with monkeypatch.context() as dying:
         dying.setattr(batches, "started", lambda *_, **__: False)
         await kind.prepare(feeder, await get(world, Batch))
@@ -388,3 +389,35 @@ async def test_the_longest_names_of_judges_rows_fit_their_column(world):
     await turn(feeder)
     await finish(world, feeder)
     assert counts(await get(world)) == (2, 0, 0)
+
+
+async def test_of_two_that_make_its_rows_at_once_none_starts_it_with_half(world, monkeypatch):
+    """An item without a row would be graded as one that nobody could answer."""
+    monkeypatch.setattr(grade, "_SLICE", 2)
+    await begin(world)
+    first, second = world.feeder("first"), world.feeder("second")
+    stopped, cleared, goes_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def halting(feeder, after, told, until):
+        async def write(verb):
+            came = await world.database.write(verb)
+            if getattr(verb, "func", None) in after and not told.is_set():
+                told.set()
+                await asyncio.wait_for(until.wait(), LIMIT_S)
+            return came
+
+        feeder.database = SimpleNamespace(read=world.database.read, write=write)
+
+    halting(first, {batches.add, batch_rows.add}, stopped, cleared)
+    halting(second, {batches.clear, batch_rows.clear}, cleared, goes_on)
+    await first.round()
+    await asyncio.wait_for(stopped.wait(), LIMIT_S)
+    later = now_ms() + batch_turns.LEASE_MS + 1
+    await world.database.write(partial(batch_turns.take, holder="second", now_ms=later))
+    taking = asyncio.create_task(second._go_on(RUN))
+    await asyncio.gather(*first._busy.values())
+    assert (await get(world, Batch)).state is BatchState.VALIDATING
+    goes_on.set()
+    await taking
+    batch = await get(world, Batch)
+    assert (batch.state, batch.total) == (BatchState.IN_PROGRESS, 4)

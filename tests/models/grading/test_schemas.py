@@ -54,17 +54,17 @@ def test_a_schema_that_leads_to_itself_ends():
 
 def test_references_that_double_at_every_step_end():
     steps = {f"s{n}": {"allOf": [{"$ref": f"#/$defs/s{n + 1}"}] * 2} for n in range(40)} | {"s40": {}}
-    begun = time.monotonic()
+    begun = time.thread_time()
     assert "too many steps" in problem(schema_of({"$ref": "#/$defs/s0", "$defs": steps}, "schema"), {})
-    assert time.monotonic() - begun < SOON_S
+    assert time.thread_time() - begun < SOON_S
 
 
 def test_many_alternatives_on_many_elements_end():
     schema = schema_of({"items": {"anyOf": [{"const": n} for n in range(1000)]}}, "schema")
-    begun = time.monotonic()
+    begun = time.thread_time()
     assert "too many steps" in problem(schema, [-1] * 100_000) or "not valid" in problem(schema, [-1])
     assert "too many steps" in problem(schema, list(range(999)) * 1000)
-    assert time.monotonic() - begun < SOON_S
+    assert time.thread_time() - begun < SOON_S
 
 
 def test_a_long_plain_list_is_no_trouble():
@@ -74,16 +74,16 @@ def test_a_long_plain_list_is_no_trouble():
 
 
 def test_unlike_objects_are_compared_in_time():
-    begun = time.monotonic()
+    begun = time.thread_time()
     assert problem(schema_of({"uniqueItems": True}, "schema"), [{"n": n} for n in range(50_000)]) is None
-    assert time.monotonic() - begun < SOON_S
+    assert time.thread_time() - begun < SOON_S
 
 
 def test_patterns_are_searched_in_time():
-    begun = time.monotonic()
+    begun = time.thread_time()
     assert problem(schema_of({"pattern": "^(a+)+$"}, "schema"), "a" * 10_000 + "b") is not None
     assert problem({"pattern": "^(a+)+$"}, "aaa") is None
-    assert time.monotonic() - begun < SOON_S
+    assert time.thread_time() - begun < SOON_S
 
 
 NEST = [[[n] for n in range(2_000)]]
@@ -103,9 +103,9 @@ def test_what_is_looked_at_whole_costs_by_all_there_is_in_it(costly, value):
     """Not the two steps, and one for what is at the top, that each of these keywords is."""
     schema = {"$defs": {"costly": costly, "often": {"allOf": [{"$ref": "#/$defs/costly"}] * 50}}}
     schema = schema_of(schema | {"allOf": [{"$ref": "#/$defs/often"}] * 20}, "schema")
-    begun = time.monotonic()
+    begun = time.thread_time()
     assert "too many steps" in problem(schema, value)
-    assert time.monotonic() - begun < SOON_S
+    assert time.thread_time() - begun < SOON_S
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda x: st.dictionaries(st.text(), x, max_size=3)))

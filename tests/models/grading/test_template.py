@@ -97,10 +97,10 @@ def test_many_short_parts_do_not_become_an_endless_chat(part):
 
 
 def test_braces_that_never_close_take_no_time():
-    begun = time.monotonic()
+    begun = time.thread_time()
     assert render("{{" * 100_000, SPACE) == "{{" * 100_000
     check("{{ item.q" * 20_000, "input")
-    assert time.monotonic() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 def test_a_value_nested_beyond_writing_is_refused_in_words():
