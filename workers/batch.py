@@ -1,7 +1,7 @@
 """How do the rows of a batch become answers?  Fed to the queue in windows, settled as their jobs end, ended when none is left.
 
 A round looks at each open batch that this process holds: counts what has ended, hands that to the batch's kind, feeds as many rows as
-there is room for within the account's limits, and ends what is over.  All of it can be done again from the rows, so a feeder may die
+there is room for within the account's limits (`workers.row_feed`), and ends what is over.  All of it can be done again from the rows, so a feeder may die
 anywhere; a limit that is reached makes rows wait, it does not fail them.  What a file, a replay and an eval have of their own is their
 `Kind`: how rows are made, what an answer leads to, what the whole comes to.
 """
@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,32 +18,25 @@ from redis.asyncio import Redis
 from sqlalchemy.orm import Session
 
 from infra import cancellation
-from infra.admission import admit, give_back
-from infra.broker import Publisher, TaskName
+from infra.broker import Publisher
 from infra.clock import now_ms
 from infra.database import Database
 from infra.intake import Intake
 from infra.objects import ObjectStore
 from infra.redis import FAULTS, NUDGE_CHANNEL
 from infra.token_stream import TokenWriter
-from models import accounts, batch_turns, batches
-from models.accounts import Caller
+from models import batch_turns, batches
 from models.batch_turns import Turns, next_rows
 from models.batches import NewRow, Settled
-from models.errors import BudgetExceeded, InsufficientCredits, NotFound, TramError
-from models.handover import NewJob
-from models.placement import Tier
-from models.requests import Lineage
+from models.errors import TramError
 from models.tables.batches import Batch, BatchKind, BatchRow, BatchState
 from models.tables.jobs import Door
+from workers.row_feed import RowFeed
 
 log = logging.getLogger(__name__)
 
 FEED_ROWS = 64
 """Rows that are read, and become jobs, at a time, where they are short."""
-PREPARED_AT_ONCE = 8
-"""Of these: an image may take ten seconds to come."""
-_OVER_A_BODY = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _STOPPED = {BatchState.CANCELLING: "batch_cancelled", BatchState.IN_PROGRESS: "batch_expired"}
 _WORDS = {
     "batch_cancelled": "the batch was cancelled before this row ran",
@@ -188,79 +181,11 @@ class Feeder:
         rows = await self.database.read(partial(next_rows, batch_id=batch.id, limit=room)) if room > 0 else ()
         if not rows:
             return 0
-        owner = await self.database.read(partial(accounts.owner, account_id=batch.account_id))
-        caller = replace(owner, tag=batch.tag)
-        made, refused = await self._admitted(caller, await self._prepared(caller, kind, batch, rows))
-        self._ahead[batch.id] = min(2 * ahead, FEED_ROWS) if len(made) + len(refused) == len(rows) else 1
-        if refused:
-            await self.database.write(partial(batches.refuse, batch_id=batch.id, errors=refused))
-        return len(refused) + await self._begun(caller, batch, made)
-
-    async def _prepared(
-        self, caller: Caller, kind: Kind, batch: Batch, rows: Sequence[BatchRow]
-    ) -> dict[int, NewJob | TramError]:
-        """The jobs that these rows would become, or what is wrong with them; before any is admitted, as an image takes seconds."""
         requests = await kind.requests(self, batch, rows)
-        places = asyncio.Semaphore(PREPARED_AT_ONCE)
-
-        async def one(row: BatchRow) -> NewJob | TramError:
-            try:
-                async with places:
-                    return await self._job(caller, kind, batch, row, requests.get(row.number))
-            except TramError as error:
-                return error
-            except _OVER_A_BODY:
-                log.exception("row %d of %s could not be prepared, now or ever", row.number, batch.id)
-                return TramError("this row could not be made a request; the server's log says why")
-
-        found = await asyncio.gather(*map(one, rows))
-        return {row.number: each for row, each in zip(rows, found, strict=True)}
-
-    async def _job(
-        self, caller: Caller, kind: Kind, batch: Batch, row: BatchRow, request: Mapping[str, Any] | None
-    ) -> NewJob:
-        if request is None:
-            raise NotFound("what this row was to ask is not there any more")
-        lineage = Lineage(batch.id, row.source_job_id, row.conversation_id)
-        body = {**request, "service_tier": Tier.FLEX.value}
-        return replace(await self.intake.prepare(caller, body, kind.door, lineage), deadline_ms=batch.expires_ms)
-
-    async def _admitted(
-        self, caller: Caller, prepared: Mapping[int, NewJob | TramError]
-    ) -> tuple[dict[int, NewJob], dict[int, dict[str, Any]]]:
-        """Jobs, as far as the account's limits let them begin, and what those that never can say why."""
-        made: dict[int, NewJob] = {}
-        refused: dict[int, dict[str, Any]] = {}
-        for number, found in prepared.items():
-            try:
-                made[number] = await self._admit(caller, found)
-            except (InsufficientCredits, BudgetExceeded) as error:
-                if error.bound:
-                    break  # what is open, of whichever batch or chat, holds more than it will cost
-                refused[number] = error.as_json()
-            except TramError as error:
-                if error.retryable:
-                    break  # the next round asks again
-                refused[number] = error.as_json()
-        return made, refused
-
-    async def _admit(self, caller: Caller, found: NewJob | TramError) -> NewJob:
-        if isinstance(found, TramError):
-            raise found
-        (job,) = await admit(self.database, self.redis, caller, [found], lambda _: None)
-        return job
-
-    async def _begun(self, caller: Caller, batch: Batch, made: Mapping[int, NewJob]) -> int:
-        """How many have become jobs; the others' rows were fed or dropped meanwhile."""
-        if not made:
-            return 0
-        fed: set[int] = await self.database.write(partial(batches.feed, batch_id=batch.id, new=made))
-        for number, job in made.items():
-            if number in fed:
-                self.publisher.publish_soon(TaskName.GENERATE, job.queue, job.id)
-        if lost := [job for number, job in made.items() if number not in fed]:
-            await give_back(self.redis, caller, lost)
-        return len(fed)
+        feed = RowFeed(self.database, self.redis, self.publisher, self.intake, batch, kind.door)
+        fed = await feed.feed(rows, requests)
+        self._ahead[batch.id] = min(2 * ahead, FEED_ROWS) if fed.looked_at == len(rows) else 1
+        return fed.moved
 
     async def _close(self, kind: Kind, batch: Batch) -> bool:
         """Every row has ended."""
