@@ -23,7 +23,7 @@ from infra.outbound import Outbound, Unreachable
 from infra.results import result_of
 from models import accounts, deliveries
 from models.deliveries import Due, Outcome, Taken, host_of
-from models.errors import Unavailable
+from models.errors import TramError, Unavailable
 from models.tables.batches import Batch
 from models.tables.jobs import Job
 from models.webhooks import event_body, sign
@@ -110,7 +110,7 @@ class Deliverer:
                 del places[holder]  # there are ever more hosts
 
     async def _send(self, taken: Taken) -> None:
-        outcome = await self._attempt(taken)
+        outcome = await self._outcome(taken)
         settle = partial(
             deliveries.settle,
             taken=taken,
@@ -119,6 +119,17 @@ class Deliverer:
             jitter=random.uniform(-1, 1),  # noqa: S311
         )
         await self.database.write(settle)
+
+    async def _outcome(self, taken: Taken) -> Outcome:
+        """What cannot be told (its answer's object is damaged, say) counts as tried, too, and is given up in the end."""
+        began = now_ms()
+        try:
+            return await self._attempt(taken)
+        except TramError:
+            raise  # the database is away: its due time brings it back
+        except Exception:
+            log.exception("%s could not be made", taken.event_id)
+            return Outcome(began, 0, None, False, "the event could not be made; the server's log says why", None, None)
 
     async def _attempt(self, taken: Taken) -> Outcome:
         ended, secrets = await self.database.read(partial(_facts, taken=taken))

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from ipaddress import ip_network
 
 import pytest
+from sqlalchemy import select, update
 
 from infra.clock import now_ms
 from infra.objects import DirectoryStore
@@ -13,6 +14,8 @@ from models import jobs
 from models.accounts import create_account
 from models.handover import Ending
 from models.lifecycle import JobState
+from models.tables.webhooks import Delivery, DeliveryState
+from models.webhooks import SCHEDULE_S
 from tests.fakes.receiver import HANG, Receiver
 from tests.models.conftest import running
 from workers import deliver
@@ -86,3 +89,16 @@ async def test_nothing_is_kept_of_who_has_been_told(database, deliverer, receive
     assert len(well.seen) == 3
     assert not deliverer._hosts
     assert not deliverer._accounts
+
+
+async def test_an_event_that_cannot_be_made_is_given_up_in_the_end(database, deliverer, receivers, monkeypatch):
+    well = await receivers(hang=False)
+    await account_with(database, "ada", [well], 1)
+    monkeypatch.setattr(deliver, "job_view", lambda job: {}["damaged"])
+    for _ in SCHEDULE_S:
+        await database.write(lambda session: session.execute(update(Delivery).values(due_ms=0)))
+        await deliverer.round()
+        await asyncio.gather(*deliverer._sending)
+    (delivery,) = await database.read(lambda session: session.scalars(select(Delivery)).all())
+    assert (delivery.state, delivery.attempts, delivery.due_ms) == (DeliveryState.FAILED, len(SCHEDULE_S), None)
+    assert not well.seen
