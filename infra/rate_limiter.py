@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 KEEP_MS = 8 * 86_400_000
 """Above a job's longest deadline, a week."""
-TRUST_MS = 15_000
-"""Above the ten seconds for which an insert waits for its database: by then the job has a row, or never will."""
+TRUST_MS = 45_000
+"""Above the ten seconds for which an insert waits for its database, and thirty for its answer: by then the job has a row, or never will."""
 DOUBT_MS = 2_000
 """A job that was found open is asked about again after this long, if it stands in somebody's way."""
 FRESH_MS = 60_000
