@@ -107,7 +107,7 @@ class Database:
             with Session(self._reader, expire_on_commit=False) as session:
                 return query(session)
 
-        return _patiently(once)
+        return patiently(once)
 
     def _scrub(self, patience_ms: int) -> bool:
         if self._reader.dialect.name != "sqlite":
@@ -134,7 +134,7 @@ class Database:
 
     def _run(self, batch: list[_Write]) -> None:
         try:
-            results = _patiently(lambda: self._commit(batch))
+            results = patiently(lambda: self._commit(batch))
         except Exception as error:  # noqa: BLE001 -- whatever it is belongs to who handed the verb in
             if len(batch) == 1 or isinstance(error, _Away):  # alone, each would wait as long again
                 return _tell([(write, None, error) for write in batch])
@@ -148,7 +148,7 @@ class Database:
             return [write.verb(session) for write in batch]
 
 
-def _patiently(once: Callable[[], T]) -> T:
+def patiently(once: Callable[[], T]) -> T:
     """Again while the database is away; a commit whose answer was lost is repeated, which guarded verbs bear."""
     give_up = time.monotonic() + PATIENCE_S
     while True:

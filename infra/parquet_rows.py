@@ -5,6 +5,7 @@ of its own reads it, `python -m infra.parquet_rows`, which may have so much memo
 It gives a line of JSON a row; a line that begins with `!` says why there are no more.
 """
 
+import logging
 import os
 import resource
 import subprocess
@@ -18,6 +19,8 @@ from typing import IO, Any, BinaryIO
 import orjson
 
 from models.errors import InvalidRequest, TooLarge, Unavailable
+
+log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 1 << 30
 """A record of 64 MiB is held several times: as pages, as a column, as objects, as JSON; pyarrow itself takes 150 MiB."""
@@ -44,7 +47,8 @@ def rows_in(file: BinaryIO, most_bytes: int) -> Generator[tuple[int, bytes], Non
             if len(line) > most_bytes + 1:
                 raise TooLarge(f"row {number}: a record has at most {most_bytes} bytes", param=f"row {number}")
             yield number, line
-        if process.wait():
+        if ended := process.wait():
+            log.warning("a Parquet file's reader ended with %d behind row %d", ended, number)
             raise _too_much(number)
 
 
@@ -82,6 +86,7 @@ def main() -> None:
         for record in _records():
             sys.stdout.buffer.write(record + b"\n")
         sys.stdout.buffer.flush()
+        os._exit(0)  # pyarrow's threads do not always survive the interpreter's end, and all is said
     except BrokenPipeError:  # nobody reads any more
         os._exit(0)
     except MemoryError:
