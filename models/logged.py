@@ -31,13 +31,7 @@ def items(session: Session, account_id: str, wanted: StoredCompletions, meta: Ma
     """Oldest first; with a limit, the newest of them.  `meta` is the eval's own filter.  Raises InvalidRequest, TooLarge."""
     limit = wanted.limit or ITEMS_MOST + 1
     where = _filters(account_id, wanted, {**meta, **(wanted.metadata or {})})
-    facts = (
-        Job.id,
-        Job.model,
-        Job.meta,
-        Job.created_ms,
-        Turn.prompt,
-    )  # what was streamed of each would fill the memory
+    facts = (Job.id, Job.model, Job.meta, Job.created_ms, Turn.prompt)  # all that was streamed would fill the memory
     rows = select(*facts).join(Turn, Turn.job_id == Job.id).where(*where)
     found = session.execute(rows.order_by(Job.id.desc()).limit(limit)).all()[::-1]
     if not found:
