@@ -5,6 +5,7 @@ import json
 import os
 import time
 from base64 import b64encode
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -194,11 +195,13 @@ def database(tram: Stack, column: str, request: pytest.FixtureRequest) -> str:
         tables = inspect(connection).get_table_names()
         rows = [row for name in tables for row in connection.execute(text(f'SELECT * FROM "{name}"'))]
     engine.dispose()
-    return "\n".join(str(unpack(value) if _packed(value) else value) for row in rows for value in row)
+    return "\n".join(_read(value) for row in rows for value in row)
 
 
-def _packed(value: object) -> bool:
-    return isinstance(value, bytes) and value[:1] in {b"j", b"z"}
+def _read(value: object) -> str:
+    with suppress(ValueError):  # bytes of another kind: hashes, which may begin in any way
+        return str(unpack(value) if isinstance(value, bytes) else value)
+    return str(value)
 
 
 def objects(tram: Stack, column: str, request: pytest.FixtureRequest) -> list[str]:

@@ -13,9 +13,9 @@ from models.lifecycle import JobState
 from models.packing import pack
 from models.tables.batches import BatchState
 from tests.workers import test_batch_file as writing
-from tests.workers.test_batch import get, rows, turn
+from tests.workers.feeding import get, rows, turn
 
-redis, world, place = writing.redis, writing.world, writing.place
+world, place = writing.world, writing.place
 ROWS = 6
 
 

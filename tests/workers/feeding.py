@@ -1,10 +1,10 @@
 """A feeder between real Redis and a real database, over a kind of batch of the tests' own; jobs end by the verbs that workers use."""
 
 import asyncio
-from contextlib import asynccontextmanager
 from functools import partial
 from types import SimpleNamespace
 
+import pytest
 from sqlalchemy import select
 
 from infra.clock import now_ms
@@ -59,9 +59,9 @@ class Numbers:
         return f"batch.{state}"
 
 
-@asynccontextmanager
-async def opened(database, redis_url):
-    """The feeder's world: what it writes and sends, and feeders by name."""
+@pytest.fixture
+async def world(database, redis_url):
+    """The feeder's: what it writes and sends, and feeders by name."""
     redis = client(redis_url)
     await redis.flushall()
     stream, outbound = TokenWriter(redis), Outbound(())

@@ -13,13 +13,10 @@ from models.lifecycle import JobState
 from models.tables.batches import Batch, BatchKind, BatchState
 from models.tables.jobs import Job
 from models.tables.webhooks import Delivery
-from tests.workers.feeding import BODY, HOOK, answer, begin, get, opened, rows, turn
+from tests.workers import feeding
+from tests.workers.feeding import BODY, HOOK, answer, begin, get, rows, turn
 
-
-@pytest.fixture
-async def world(database, redis_url):
-    async with opened(database, redis_url) as world:
-        yield world
+world = feeding.world
 
 
 async def test_rows_become_jobs_window_by_window_and_each_is_counted_once(world, monkeypatch):

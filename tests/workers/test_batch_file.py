@@ -17,12 +17,12 @@ from models.files import NewFile, Purpose, object_key
 from models.tables.batches import BatchKind, BatchRow, BatchState
 from models.tables.files import File, FileState
 from models.tables.jobs import Job
-from tests.workers import test_batch as feeding
-from tests.workers.test_batch import answer, get, rows, turn
+from tests.workers import feeding
+from tests.workers.feeding import answer, get, rows, turn
 from workers import batch_file
 from workers.batch_file import FileKind
 
-redis, world = feeding.redis, feeding.world
+world = feeding.world
 CHATS = "/v1/chat/completions"
 OUT, ERR = files.new_id(1), files.new_id(2)
 

@@ -17,13 +17,10 @@ from models.cards.card import catalogue
 from models.tables.access import Account
 from models.tables.batches import BatchState, RowState
 from models.tables.jobs import Door, Job
-from tests.workers.feeding import BODY, answer, begin, get, opened, parallel, rows, turn
+from tests.workers import feeding
+from tests.workers.feeding import BODY, answer, begin, get, parallel, rows, turn
 
-
-@pytest.fixture
-async def world(database, redis_url):
-    async with opened(database, redis_url) as world:
-        yield world
+world = feeding.world
 
 
 async def test_a_limit_makes_rows_wait_and_fails_none(world):
