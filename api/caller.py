@@ -13,6 +13,7 @@ from models.errors import TramError, Unavailable
 
 _TIMEOUT_S = 30.0
 PATIENCE_S = 60.0
+"""A service that restarts is back within it."""
 _PAUSE_S = 0.2
 _AGAIN = {429, 502, 503, 504}
 """Statuses that may be others in a moment."""

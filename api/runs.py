@@ -43,6 +43,7 @@ RUNS_MOST = 10
 _THREADS = ThreadPoolExecutor(2, "evals")
 """Not the loop's own, in which every chat's prompt is counted."""
 _REPORTS = ThreadPoolExecutor(2, "reports")
+"""Apart: what a request has checked is not to wait for them."""
 REPORT_S = 30.0
 """Of computing: fifty graders in ten slices of ten runs would take an hour."""
 _MODEL = "data_source.model"

@@ -86,7 +86,7 @@ def main() -> None:
         for record in _records():
             sys.stdout.buffer.write(record + b"\n")
         sys.stdout.buffer.flush()
-        os._exit(0)  # pyarrow's threads do not always survive the interpreter's end, and all is said
+        os._exit(0)  # all is said, and how pyarrow is taken down must not count
     except BrokenPipeError:  # nobody reads any more
         os._exit(0)
     except MemoryError:

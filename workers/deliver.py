@@ -23,7 +23,7 @@ from infra.outbound import Outbound, Unreachable
 from infra.results import result_of
 from models import accounts, deliveries
 from models.deliveries import Due, Outcome, Taken, host_of
-from models.errors import TramError, Unavailable
+from models.errors import Unavailable
 from models.tables.batches import Batch
 from models.tables.jobs import Job
 from models.webhooks import event_body, sign
@@ -125,7 +125,7 @@ class Deliverer:
         began = now_ms()
         try:
             return await self._attempt(taken)
-        except TramError:
+        except Unavailable:
             raise  # the database is away: its due time brings it back
         except Exception:
             log.exception("%s could not be made", taken.event_id)

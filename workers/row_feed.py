@@ -46,7 +46,7 @@ class RowFeed:
     """Of one batch."""
 
     database: Database
-    redis: "Redis"
+    redis: Redis
     publisher: Publisher
     intake: Intake
     batch: Batch

@@ -4,9 +4,7 @@ from types import SimpleNamespace
 
 import orjson
 import pytest
-from starlette.requests import Request
 
-from api.deps import State
 from api.routes.completions import list_completions
 from api.routes.jobs import list_jobs
 from infra.results import PAGE_BYTES
@@ -15,6 +13,7 @@ from models.handover import Ending
 from models.ids import completion_of
 from models.lifecycle import JobState
 from models.listings import Window
+from tests.api.requests import request_of
 from tests.models.conftest import NOW, running
 
 KEY = "sk-tram-for-the-tests-0123456789"
@@ -34,11 +33,7 @@ def answered(session):
 
 @pytest.fixture
 async def world(database):
-    others = ("settings", "redis", "reader", "writer", "publisher", "objects", "fleet", "intake")
-    state = State(database=database, **dict.fromkeys(others))
-    scope = {"type": "http", "path": "/", "query_string": b"", "state": {"tram": state}}
-    headers = [(b"authorization", f"Bearer {KEY}".encode())]
-    return SimpleNamespace(request=Request(scope | {"headers": headers}), made=await database.write(answered))
+    return SimpleNamespace(request=request_of(database, KEY), made=await database.write(answered))
 
 
 async def test_a_page_of_large_answers_ends_early_and_says_so(world):

@@ -5,9 +5,7 @@ from types import SimpleNamespace
 import orjson
 import pytest
 from sqlalchemy import select
-from starlette.requests import Request
 
-from api.deps import State
 from api.routes.conversations import list_branch, retrieve_conversation
 from api.routes.transcripts import export_conversations
 from infra.parquet import ParquetSheet
@@ -18,6 +16,7 @@ from models.searches import Wanted
 from models.tables.transcripts import Conversation
 from models.wire.conversations import messages_view, whole_view
 from models.wire.imported import parsed
+from tests.api.requests import request_of
 from tests.plugins.loops import called_here
 
 KEY = "sk-tram-for-the-tests-0123456789"
@@ -35,11 +34,7 @@ def talk(session):
 
 @pytest.fixture
 async def world(database):
-    others = ("settings", "redis", "reader", "writer", "publisher", "objects", "fleet", "intake")
-    state = State(database=database, **dict.fromkeys(others))
-    scope = {"type": "http", "path": "/", "query_string": b"", "state": {"tram": state}}
-    headers = [(b"authorization", f"Bearer {KEY}".encode())]
-    return SimpleNamespace(request=Request(scope | {"headers": headers}), name=await database.write(talk))
+    return SimpleNamespace(request=request_of(database, KEY), name=await database.write(talk))
 
 
 async def test_a_conversation_s_branches_are_drawn_elsewhere(world):

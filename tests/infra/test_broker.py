@@ -19,6 +19,7 @@ from infra import broker
 from infra.broker import BOUND_S, Publisher, TaskName, celery_app, depth
 from infra.redis_server import find_server
 from models.errors import Unavailable
+from tests.plugins.loops import called_here
 
 QUEUE = "chat.test"
 WITHIN_S = 20.0
@@ -141,9 +142,11 @@ async def test_publish_soon_arrives_and_close_waits_for_it(server: Server) -> No
 
 async def test_many_publishers_do_not_hold_the_loop(server: Server) -> None:
     with publishing(server.url) as publisher:
-        async with never_held():
+        with called_here() as called:
             for _ in range(10):
                 await asyncio.gather(*(publisher.publish(TaskName.GENERATE, QUEUE, "job_1") for _ in range(32)))
+        assert Publisher.publish.__code__ in called
+        assert Publisher._send.__code__ not in called
     assert await depth(server.client, QUEUE) == 320
 
 
